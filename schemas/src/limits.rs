@@ -1,0 +1,132 @@
+//! Every bound in the system, by name, with its unit last. What happens at each is said here; nothing grows without one.
+//! Those that an operator may change are settings whose defaults stand here.
+
+use std::time::Duration;
+
+// ---- client contract ----
+
+/// Text of a message, in bytes of UTF-8. Over: `too_large`.
+pub const MESSAGE_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Attachments of a message. Over: `invalid_argument`.
+pub const MESSAGE_ATTACHMENTS_MAX: usize = 10;
+/// A WebSocket frame (and message) from a client. Over: close 4504.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
+/// An HTTP body that is not media. Over: `too_large`.
+pub const HTTP_BODY_BYTES_MAX: usize = 256 * 1024;
+/// An id, a device id or a client_message_id, in bytes. Over: `invalid_argument`.
+pub const ID_BYTES_MAX: usize = 64;
+/// A user name, in characters. Over: `invalid_argument`.
+pub const USERNAME_CHARS_MAX: usize = 64;
+/// A display name or a conversation's title, in characters. Over: `invalid_argument`.
+pub const TITLE_CHARS_MAX: usize = 128;
+/// A password, in bytes: as short and as long as one may be. Outside: `invalid_argument`.
+pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 8..=1024;
+/// Members of a group, by default. Over: `conversation_full`.
+pub const GROUP_MEMBERS_DEFAULT_MAX: u32 = 100;
+/// Members of a group, at the most that the setting allows.
+pub const GROUP_MEMBERS_SETTING_MAX: u32 = 1_000;
+/// Users whose presence a session watches. Over: `invalid_argument`.
+pub const PRESENCE_WATCHES_MAX: usize = 1_000;
+/// Items in a page of HTTP results: the default and the most.
+pub const PAGE_ITEMS_DEFAULT: usize = 50;
+/// See [`PAGE_ITEMS_DEFAULT`]. Over: cut to it.
+pub const PAGE_ITEMS_MAX: usize = 200;
+/// Items in a page of `/v1/updates`.
+pub const UPDATES_PAGE_ITEMS_MAX: usize = 1_000;
+
+/// `hello` must come within this. Else: close 4500.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a client is asked to send `heartbeat`.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(25);
+/// Heartbeats that may be missed before a session without a goodbye counts as offline.
+pub const HEARTBEATS_MISSED_MAX: u32 = 2;
+/// After a goodbye, a user is offline only after this, so that a reconnect shows no flicker.
+pub const PRESENCE_GRACE: Duration = Duration::from_secs(10);
+/// The server pings a connection this often.
+pub const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// Unanswered pings before close 4002.
+pub const PINGS_UNANSWERED_MAX: u32 = 2;
+/// How long a command waits for its verdict before `queued` (a send) or `unavailable` (the rest).
+pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
+
+// ---- conversations stage ----
+
+/// A repeat of a client_message_id within this much event time yields the first message.
+pub const DEDUPE_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// How far an edge's stamp may stand from the record's append time. Beyond: moved to this bound.
+pub const STAMP_SKEW_MAX: Duration = Duration::from_secs(60);
+/// Earlier stays of a member that are kept, so that what was said in them stays readable. More: the oldest is forgotten.
+pub const PAST_STAYS_MAX: usize = 16;
+
+// ---- the log ----
+
+/// One record's key and value. Over: refused.
+pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes waiting to be appended in one process. Over: `unavailable`.
+pub const APPEND_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Records waiting to be appended in one process. Over: `unavailable`.
+pub const APPEND_QUEUE_RECORDS_MAX: usize = 262_144;
+/// Recent records of a partition that are kept in memory for live readers. Over: the oldest leave.
+pub const TAIL_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a reader takes in one poll.
+pub const POLL_BYTES_MAX: usize = 1024 * 1024;
+
+// ---- dataflow ----
+
+/// Records that a shard takes in before it lets its outputs out.
+pub const SHARD_BATCH_RECORDS_MAX: usize = 4_096;
+/// Bytes of output of a shard that are not yet durable. Over: it takes in nothing more.
+pub const SHARD_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How often a shard is checkpointed.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// Deltas after which a new base is written.
+pub const CHECKPOINT_DELTAS_MAX: usize = 32;
+/// Manifests of a shard that are kept.
+pub const CHECKPOINTS_KEPT: usize = 3;
+
+// ---- views ----
+
+/// Entries of a conversation that the views keep; older ones are read from the archive.
+pub const ENTRIES_TAIL_MAX: u64 = 1_000;
+/// Updates of a user that the views keep; older ones are read from the archive.
+pub const INBOX_TAIL_MAX: u64 = 10_000;
+/// Rows of one scan.
+pub const VIEW_SCAN_ROWS_MAX: usize = 10_000;
+/// How long a reader waits for the views to reach a position. Over: `unavailable`.
+pub const VIEW_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+// ---- edge ----
+
+/// Connections of one edge. Over: close 4003.
+pub const CONNECTIONS_MAX: usize = 50_000;
+/// Bytes waiting to be written to one connection. Past half of it typing and presence are dropped; past all: close 4001.
+pub const OUTGOING_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Commands of one connection that wait for a verdict. Over: nothing more is read from it.
+pub const COMMANDS_IN_FLIGHT_MAX: usize = 256;
+/// Requests of one edge that wait for a verdict. Over: `unavailable`.
+pub const VERDICTS_PENDING_MAX: usize = 262_144;
+/// A group's receipts leave an edge at most this often, in one batch.
+pub const RECEIPT_BATCH_INTERVAL: Duration = Duration::from_millis(250);
+/// An edge's heartbeats leave it this often.
+pub const HEARTBEAT_BATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Sends of one user each second, and how many may come at once. Over: `rate_limited`.
+pub const USER_SENDS_PER_SECOND: u32 = 50;
+/// See [`USER_SENDS_PER_SECOND`].
+pub const USER_SENDS_BURST: u32 = 200;
+/// Requests without a user (accounts, tokens, connects) of one address each second, and how many may come at once.
+pub const ADDRESS_REQUESTS_PER_SECOND: u32 = 20;
+/// See [`ADDRESS_REQUESTS_PER_SECOND`].
+pub const ADDRESS_REQUESTS_BURST: u32 = 100;
+/// How long an edge that goes away waits for its clients to leave.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+// ---- archive ----
+
+/// Rows of one insert.
+pub const ARCHIVE_BATCH_ROWS_MAX: usize = 65_536;
+/// Bytes of one insert.
+pub const ARCHIVE_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How old a row may grow before it is inserted.
+pub const ARCHIVE_BATCH_AGE_MAX: Duration = Duration::from_secs(1);
+/// A call to the archive. Over: `unavailable`.
+pub const ARCHIVE_CALL_TIMEOUT: Duration = Duration::from_secs(10);
