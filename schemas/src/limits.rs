@@ -62,6 +62,24 @@ pub const PAST_STAYS_MAX: usize = 16;
 
 /// One record's key and value. Over: refused.
 pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Keys and values of one append call, which becomes durable as one. Over: refused.
+pub const APPEND_CALL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What one write and sync of the log takes from its queue, if it is not a single larger call.
+pub const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// One file of the log's journal; the file is written whole when made, and used again.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Journal files that wait to be split into partitions. Over: appends wait, then `unavailable`.
+pub const JOURNAL_SEGMENTS_SEALED_MAX: usize = 16;
+/// One file of a partition: what retention drops at a time.
+pub const PARTITION_SEGMENT_BYTES: u64 = 128 * 1024 * 1024;
+/// A partition's file is closed at this age, so that retention by time can drop it.
+pub const PARTITION_SEGMENT_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// One checksummed block of a partition's file, if it is not a single larger record.
+pub const PARTITION_BLOCK_BYTES: usize = 64 * 1024;
+/// Partitions of all topics of one embedded log. Over: it is not made.
+pub const PARTITIONS_MAX: usize = 4_096;
+/// How often retention looks for files to drop.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// Bytes waiting to be appended in one process. Over: `unavailable`.
 pub const APPEND_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records waiting to be appended in one process. Over: `unavailable`.
@@ -94,6 +112,32 @@ pub const INBOX_TAIL_MAX: u64 = 10_000;
 pub const VIEW_SCAN_ROWS_MAX: usize = 10_000;
 /// How long a reader waits for the views to reach a position. Over: `unavailable`.
 pub const VIEW_WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The sort part of a view's key (the longest is a user name, in UTF-8). Over: the row is refused.
+pub const VIEW_SORT_BYTES_MAX: usize = 512;
+/// A tail is trimmed each time that it has grown by this much, so it holds up to this many rows more than its bound.
+pub const VIEW_TRIM_ROWS: u64 = 1_000;
+/// The embedded views' page cache, by default.
+pub const VIEW_STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// Rows of the embedded views in memory before they are written out to a table, by default. Up to four such are waiting
+/// to be written out; then a batch waits.
+pub const VIEW_STORE_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
+/// The embedded views' journal on disk. Over: what holds its oldest part is written out.
+pub const VIEW_STORE_JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// How often the embedded views' journal is synced: what a power cut may take away, to be applied again from the log.
+pub const VIEW_STORE_SYNC_INTERVAL: Duration = Duration::from_secs(1);
+/// Keys of one read of the embedded views, and rows of one scan, that are read on the caller's own thread. More: on a
+/// thread for blocking work.
+pub const VIEW_INLINE_READS_MAX: usize = 128;
+/// Rows that the projection of the views keeps at hand because it changes them again and again. Over: the least used leave.
+pub const VIEW_PROJECTION_ROWS_CACHED_MAX: usize = 131_072;
+/// What the projection of the views takes from one partition before it applies it.
+pub const VIEW_PROJECTION_POLL_BYTES: usize = 256 * 1024;
+/// Under load the projection of the views applies at most this often, so that what changes again and again is written
+/// once. After a pause it applies at once.
+pub const VIEW_APPLY_INTERVAL: Duration = Duration::from_millis(5);
+/// How long the projection of the views waits before it tries again when their store does not answer: at first, and at
+/// the most.
+pub const VIEW_RETRY_BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
 
 // ---- edge ----
 
@@ -117,8 +161,52 @@ pub const USER_SENDS_BURST: u32 = 200;
 pub const ADDRESS_REQUESTS_PER_SECOND: u32 = 20;
 /// See [`ADDRESS_REQUESTS_PER_SECOND`].
 pub const ADDRESS_REQUESTS_BURST: u32 = 100;
+/// User profiles that an edge keeps in memory. Over: those not asked for lately leave.
+pub const PROFILES_CACHED_MAX: usize = 16_384;
+/// Password hashes that an edge works on at once, and requests that may wait for that. Over: `unavailable`.
+pub const PASSWORD_HASHES_RUNNING_MAX: usize = 2;
+/// See [`PASSWORD_HASHES_RUNNING_MAX`].
+pub const PASSWORD_HASHES_WAITING_MAX: usize = 256;
+/// A token, in bytes. Over: `unauthenticated`.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// How long a token that the edge gives is valid, by default.
+pub const TOKEN_LIFETIME_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// An HTTP request from its head to its response. Over: `unavailable`.
+pub const HTTP_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Conversations of one user that are looked through for one page. Over: the rest are not listed, which is counted.
+pub const CONVERSATIONS_LISTED_MAX: usize = 100_000;
 /// How long an edge that goes away waits for its clients to leave.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long after `queued` a verdict is still awaited, so that a refusal reaches the client as `rejected`. Over: the
+/// client learns of it by sending again.
+pub const LATE_VERDICT_WAIT: Duration = Duration::from_secs(60);
+/// A frame before `hello` has been accepted: enough for a token, too little to be worth an attack. Over: close 4504.
+pub const HELLO_FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Live updates that are held for a session while it catches up. Over: they are dropped here and read again.
+pub const CATCH_UP_HELD_UPDATES_MAX: usize = 256;
+/// Updates that a session catching up reads at a time.
+pub const CATCH_UP_PAGE_ITEMS: usize = 1_000;
+/// A session's signs of life are passed on at most this often.
+pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_secs(5);
+/// Signals of one partition that wait for an append. Over: typing is dropped, watches are refused `unavailable`.
+pub const SIGNALS_PENDING_MAX: usize = 65_536;
+/// Conversations whose receipts are being spaced out, and receipts that wait. Over: `unavailable`.
+pub const RECEIPTS_PENDING_MAX: usize = 262_144;
+/// Known members that the receipts' check remembers. Over: those of an earlier round are forgotten.
+pub const MEMBERSHIP_CACHE_MAX: usize = 131_072;
+/// How long a remembered member is taken for one without asking again (the stage checks anyway).
+pub const MEMBERSHIP_CACHE_AGE_MAX: Duration = Duration::from_secs(60);
+/// One session's `typing` of one conversation is passed on at most this often. Over: dropped.
+pub const TYPING_INTERVAL: Duration = Duration::from_secs(1);
+/// Users, and addresses, whose rates are followed. Over: the longest idle are forgotten.
+pub const RATE_LIMIT_KEYS_MAX: usize = 65_536;
+/// After the close frame the server waits this long for the client's.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
+/// The head of an HTTP request (and of the WebSocket handshake) must come within this. Else: closed.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The head of an HTTP request, in bytes. Over: 431 and closed.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 
 // ---- archive ----
 

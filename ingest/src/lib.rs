@@ -1,0 +1,13 @@
+//! The log: what everything else is kept up to date from.
+//!
+//! - [`log`]: the port. [`Log`] appends and opens readers, [`LogReader`] reads one partition from an offset.
+//! - [`error`]: why an append or a read was refused, with the code that a client sees.
+//! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`].
+
+pub mod asynchronous;
+pub mod error;
+pub mod log;
+
+pub use asynchronous::{AsyncReader, LogExt};
+pub use error::{AppendError, LogError};
+pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, StoredRecord, Wake};

@@ -1,0 +1,102 @@
+//! The port to the log. Two implementations stand behind it, and `conformance` is what both must pass.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidings_schemas::topics::Topic;
+
+use crate::error::{AppendError, LogError};
+
+/// One record to append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRecord {
+    /// Where to.
+    pub topic: Topic,
+    /// Which partition of it: always chosen by the caller (`tidings_schemas::topics`).
+    pub partition: u32,
+    /// What the record is about; may be empty. Not used to choose a partition.
+    pub key: Bytes,
+    /// The record, passed through as it is. Key and value together: at most `limits::RECORD_BYTES_MAX`.
+    pub value: Bytes,
+}
+
+/// One record as it stands in the log. Its bytes are a view of a shared buffer: a holder that keeps a record for long
+/// copies what it needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredRecord {
+    /// Its place in its partition: 0, 1, 2 … without a gap.
+    pub offset: u64,
+    /// When it was appended, by the log's clock, in milliseconds since the Unix epoch. The clock may step back.
+    pub timestamp_ms: i64,
+    /// As appended.
+    pub key: Bytes,
+    /// As appended.
+    pub value: Bytes,
+}
+
+/// What a partition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// The oldest record kept.
+    pub start: u64,
+    /// The next to be written.
+    pub end: u64,
+}
+
+/// Told the offsets, one for each record in order, once the records are durable; or why they are not in the log.
+pub type OnAppended = Box<dyn FnOnce(Result<Vec<u64>, AppendError>) + Send>;
+
+/// Called when a reader may have something to read. Must be quick, must not panic.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
+/// An ordered, durable, replayable sequence of records for each partition of each topic.
+pub trait Log: Send + Sync + 'static {
+    /// Random identity of this log, made when it was created. A client's `epoch` comes from it.
+    fn log_id(&self) -> u128;
+
+    /// The number of partitions of a topic. Fixed when the log was created.
+    fn partitions(&self, topic: Topic) -> u32;
+
+    /// Appends all of `records`; never blocks.
+    ///
+    /// The records of one call become durable together and visible to readers together, in the order of the call
+    /// (embedded: one atomic batch), and calls become visible in the order in which they were made. `on_appended` runs
+    /// exactly once: on the log's own thread after durability or failure, or at once on the caller's thread when the
+    /// call is refused. It must be quick. An empty call appends nothing and is answered after all calls before it.
+    ///
+    /// # Errors (given to `on_appended`)
+    /// [`AppendError::Full`] when the queue is full; [`AppendError::TooLarge`] past `limits::RECORD_BYTES_MAX` or
+    /// `limits::APPEND_CALL_BYTES_MAX`; [`AppendError::UnknownPartition`]; [`AppendError::Unavailable`] on an I/O error.
+    fn append_with(&self, records: Vec<NewRecord>, on_appended: OnAppended);
+
+    /// What a partition holds now.
+    ///
+    /// # Errors
+    /// [`LogError::UnknownPartition`].
+    fn range(&self, topic: Topic, partition: u32) -> Result<OffsetRange, LogError>;
+
+    /// A reader whose first record is `from`. `from` may be the end: it then gives what is appended from now on.
+    ///
+    /// # Errors
+    /// [`LogError::OutOfRange`] when `from` is below the start or past the end; [`LogError::UnknownPartition`].
+    fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError>;
+}
+
+/// Reads one partition in order.
+pub trait LogReader: Send {
+    /// Adds the next durable records to `into`, up to `max_bytes` of keys and values, but at least one if there is
+    /// one; returns how many. Never waits for an append; may read from disk.
+    ///
+    /// # Errors
+    /// [`LogError::OutOfRange`] when retention has overtaken the reader; [`LogError::Corrupt`]; [`LogError::Io`]. The
+    /// position is then unchanged.
+    fn poll(&mut self, max_bytes: usize, into: &mut Vec<StoredRecord>) -> Result<usize, LogError>;
+
+    /// From now on `wake` is called whenever records may be there that the last `poll` did not give: from any thread,
+    /// possibly without need, at most once between two polls. Called at once if records are there already. A caller
+    /// therefore polls until it gets 0, then waits.
+    fn wake_with(&mut self, wake: Wake);
+
+    /// The offset of the next record that `poll` gives.
+    fn position(&self) -> u64;
+}
