@@ -45,7 +45,7 @@ pub struct Key {
     pub table: Table,
     /// The owner's 128 bits: a user, a conversation or a hash.
     pub owner: u128,
-    /// The order among the owner's rows, at most 64 bytes.
+    /// The order among the owner's rows, at most `limits::VIEW_SORT_BYTES_MAX` bytes.
     pub sort: Bytes,
 }
 
