@@ -101,6 +101,10 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 pub const CHECKPOINT_DELTAS_MAX: usize = 32;
 /// Manifests of a shard that are kept.
 pub const CHECKPOINTS_KEPT: usize = 3;
+/// How finely presence deadlines are told apart; they are rounded up to it.
+pub const PRESENCE_TICK: Duration = Duration::from_secs(1);
+/// Live sessions of one user. Over: the session gets no `Attached`, so its edge gives it up with `unavailable`.
+pub const SESSIONS_PER_USER_MAX: usize = 64;
 
 // ---- views ----
 
