@@ -28,10 +28,9 @@ pub enum Table {
     Entries = 4,
     /// Owner conversation, sort message id: the seq, 8 bytes big-endian. As many as `Entries`.
     MessageIndex = 5,
-    /// Owner user, sort offset: `InboxRow`. The newest `INBOX_TAIL_MAX`.
+    /// Owner user, sort offset: `InboxRow`. The newest `INBOX_TAIL_MAX`. The stream's end is the last row's offset
+    /// ([`last_inbox_offset`]): a row of its own for it would double the writes.
     Inbox = 6,
-    /// Owner user, no sort: `InboxHeadRow`.
-    InboxHeads = 7,
     /// Owner user, no sort: `UserRow`.
     Users = 8,
     /// Owner the hash of the user name, sort the user name: the user id, 16 bytes. First wins.
@@ -84,11 +83,6 @@ impl Key {
         Self::new(Table::Inbox, user.0, offset.to_be_bytes())
     }
 
-    /// Of an `InboxHeadRow`.
-    pub fn inbox_head(user: UserId) -> Self {
-        Self::new(Table::InboxHeads, user.0, [])
-    }
-
     /// Of a `UserRow`.
     pub fn user(user: UserId) -> Self {
         Self::new(Table::Users, user.0, [])
@@ -98,6 +92,20 @@ impl Key {
     pub fn username(username: &str) -> Self {
         Self::new(Table::Usernames, xxhash_rust::xxh3::xxh3_128(username.as_bytes()), username)
     }
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Conversations,
+        Self::Members,
+        Self::UserConversations,
+        Self::Entries,
+        Self::MessageIndex,
+        Self::Inbox,
+        Self::Users,
+        Self::Usernames,
+    ];
 }
 
 /// Rows of one owner in one table, between two sort keys.
@@ -169,4 +177,28 @@ pub trait ViewStore: Send + Sync + 'static {
     /// Waits until the partition has been applied past `offset` (position > offset), or until the time is up, which is
     /// `Unavailable`.
     async fn wait_past(&self, topic: Topic, partition: u32, offset: u64, timeout: Duration) -> Result<(), ViewError>;
+}
+
+/// The newest offset of a user's update stream in the views: 0 when there is none.
+///
+/// # Errors
+/// As [`ViewStore::scan`]; [`ViewError::Corrupt`] when the row's key is no offset.
+pub async fn last_inbox_offset(views: &dyn ViewStore, user: UserId) -> Result<u64, ViewError> {
+    let newest = Scan {
+        table: Table::Inbox,
+        owner: user.0,
+        from: Bound::Unbounded,
+        to: Bound::Unbounded,
+        reverse: true,
+        limit: 1,
+    };
+    match views.scan(newest).await?.first() {
+        None => Ok(0),
+        Some((sort, _)) => number_of(sort).ok_or_else(|| ViewError::Corrupt("the key of an update".to_owned())),
+    }
+}
+
+/// The seq or offset that a sort key, or a row of [`Table::MessageIndex`], is.
+pub fn number_of(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
 }

@@ -13,11 +13,11 @@ use tidings_schemas::{
     limits::{UPDATES_PAGE_ITEMS_MAX, VIEW_WAIT_TIMEOUT},
     time::Timestamp,
     topics::{Topic, user_partition},
-    views::{Key, Scan, Table, ViewError},
+    views::{Key, Scan, Table, ViewError, last_inbox_offset},
     wire::{self, inbox_row::Reference},
 };
 
-use super::{Order, Reads, conversations::message_of, convert, decode, first};
+use super::{Order, Reads, conversations::message_of, convert, decode};
 use crate::error::ApiError;
 
 /// Entries of one conversation that the history is asked for at once, although some in between are not wanted: fewer
@@ -44,7 +44,7 @@ impl Reads {
     pub async fn last_offset(&self, user: UserId) -> Result<u64, ApiError> {
         let partition = user_partition(user, self.partitions.recipients);
         self.freshness.wait_fanout(self.views.as_ref(), partition).await?;
-        Ok(self.inbox_head(user).await?.last_offset)
+        Ok(last_inbox_offset(self.views.as_ref(), user).await?)
     }
 
     /// Updates after an offset, up to an offset if one is given (then it waits until the views have it), at most `limit`.
@@ -77,11 +77,6 @@ impl Reads {
         }
     }
 
-    async fn inbox_head(&self, user: UserId) -> Result<wire::InboxHeadRow, ApiError> {
-        let head: Option<wire::InboxHeadRow> = first(self.views.get(&[Key::inbox_head(user)]).await?, "inbox head")?;
-        Ok(head.unwrap_or_default())
-    }
-
     /// Waits until the views have a user's stream up to an offset that is known to exist. Gives its end.
     async fn wait_offset(&self, user: UserId, offset: u64) -> Result<u64, ApiError> {
         let partition = user_partition(user, self.partitions.recipients);
@@ -89,7 +84,7 @@ impl Reads {
             loop {
                 // What is missing is in a record that is applied after this position.
                 let position = self.views.position(Topic::Fanout, partition).await?;
-                let last_offset = self.inbox_head(user).await?.last_offset;
+                let last_offset = last_inbox_offset(self.views.as_ref(), user).await?;
                 if last_offset >= offset {
                     return Ok(last_offset);
                 }
