@@ -1,0 +1,114 @@
+//! The HTTP half of the contract.
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tidings_schemas::client;
+
+use super::Server;
+
+/// An error that the server answered with.
+#[derive(Debug)]
+pub struct ApiError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The contract's error.
+    pub error: client::Error,
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} ({})", self.error.message, self.error.code)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl ApiError {
+    /// The API's error behind an [`anyhow::Error`], if it is one.
+    pub fn of(error: &anyhow::Error) -> Option<&Self> {
+        error.downcast_ref()
+    }
+}
+
+/// Calls to one server, with connections kept open.
+#[derive(Debug, Clone)]
+pub struct Api {
+    server: Server,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Api {
+    /// For this server.
+    pub fn new(server: Server) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        Self { server, client: Client::builder(TokioExecutor::new()).build(connector) }
+    }
+
+    /// Makes an account.
+    pub async fn create_account(&self, username: &str, password: &str, name: &str) -> Result<client::TokenResponse> {
+        let request = client::CreateAccountRequest {
+            username: username.to_owned(),
+            password: password.to_owned(),
+            display_name: name.to_owned(),
+        };
+        self.call(Method::POST, "/v1/accounts", "", Some(&request)).await
+    }
+
+    /// Signs in.
+    pub async fn create_token(&self, username: &str, password: &str) -> Result<client::TokenResponse> {
+        let request = client::CreateTokenRequest { username: username.to_owned(), password: password.to_owned() };
+        self.call(Method::POST, "/v1/tokens", "", Some(&request)).await
+    }
+
+    /// Calls `path` and reads the answer.
+    pub async fn call<Request_: Serialize, Response: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<&Request_>,
+    ) -> Result<Response> {
+        let body = match body {
+            Some(body) => serde_json::to_vec(body).context("cannot encode the request")?,
+            None => Vec::new(),
+        };
+        let mut request = Request::builder()
+            .method(&method)
+            .uri(format!("http://{}{path}", self.server.authority))
+            .header("content-type", "application/json");
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Full::new(body.into())).context("cannot build the request")?;
+        let response = self.client.request(request).await.with_context(|| {
+            format!("cannot reach http://{} (hint: is `tidings up` running there?)", self.server.authority)
+        })?;
+        let status = response.status();
+        let body = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&body).with_context(|| format!("cannot read the answer to {method} {path}"));
+        }
+        let error = serde_json::from_slice::<client::ErrorResponse>(&body)
+            .ok()
+            .and_then(|response| response.error)
+            .unwrap_or_else(|| client::Error {
+                code: "internal".to_owned(),
+                message: format!("HTTP {status}: {}", String::from_utf8_lossy(&body)),
+                ..Default::default()
+            });
+        Err(ApiError { status, error }.into())
+    }
+
+    /// A `GET`.
+    pub async fn get<Response: DeserializeOwned>(&self, path: &str, token: &str) -> Result<Response> {
+        self.call::<(), _>(Method::GET, path, token, None).await
+    }
+}

@@ -1,0 +1,10 @@
+//! The parts of the `tidings` program.
+//!
+//! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
+//!   contract. [`client`]: the public contract from a client's side, which these three share.
+
+pub mod chat;
+pub mod check;
+pub mod client;
+pub mod load;
+pub mod progress;

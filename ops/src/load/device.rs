@@ -1,0 +1,359 @@
+//! One connection of the load: a client that sends what it is told to, acknowledges what it gets, and comes back with
+//! resume when the connection breaks.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::Result;
+use tidings_schemas::client::{
+    self, ServerFrame, client_frame::Command, server_frame::Body, update::Kind as UpdateKind,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{accounts::Account, messages::Run, plan::SplitMix, record::Observation};
+use crate::client::{
+    Socket,
+    socket::{Closed, Resume},
+};
+
+const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(50);
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// A message to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Job {
+    /// Its place in the plan.
+    pub index: u64,
+    /// The conversation's index.
+    pub conversation: usize,
+}
+
+struct Unacknowledged {
+    job: Job,
+    request: u32,
+    retry_at: Option<Instant>,
+}
+
+/// A connection's task.
+pub struct Device {
+    run: Arc<Run>,
+    account: Account,
+    device_id: String,
+    resume: Resume,
+    request: u32,
+    /// In the order in which they were sent; sent again after a reconnect.
+    unacknowledged: VecDeque<Unacknowledged>,
+    /// Conversation → the newest seq that no receipt has covered.
+    unreceipted: HashMap<String, u64>,
+    receipts_due: Option<Instant>,
+    random: SplitMix,
+}
+
+enum Next {
+    Frame(Box<ServerFrame>),
+    Lost,
+    Job(Job),
+    Timer,
+    Stop,
+}
+
+impl Device {
+    /// For one user.
+    pub fn new(run: Arc<Run>, account: Account, number: u64) -> Self {
+        let random = SplitMix(run.args.seed ^ number);
+        let device_id = format!("load-{number}");
+        Self {
+            run,
+            account,
+            device_id,
+            resume: Resume::default(),
+            request: 0,
+            unacknowledged: VecDeque::new(),
+            unreceipted: HashMap::new(),
+            receipts_due: None,
+            random,
+        }
+    }
+
+    /// Connects, says so, and works until told to stop.
+    pub async fn work(
+        mut self,
+        mut jobs: mpsc::UnboundedReceiver<Job>,
+        ready: mpsc::Sender<()>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<()> {
+        let mut socket = self.connect().await?;
+        drop(ready);
+        let mut heartbeat_at = Instant::now() + tidings_schemas::limits::HEARTBEAT_INTERVAL;
+        loop {
+            let retry_at = self.unacknowledged.iter().filter_map(|waiting| waiting.retry_at).min();
+            let wake_at = [Some(heartbeat_at), self.receipts_due, retry_at].into_iter().flatten().min();
+            let next = tokio::select! {
+                biased;
+                frame = socket.next() => match frame {
+                    Ok(frame) => Next::Frame(Box::new(frame)),
+                    Err(error) => match error.downcast_ref::<Closed>() {
+                        Some(closed) if !closed.may_come_back() => return Err(error),
+                        _ => Next::Lost,
+                    },
+                },
+                Some(job) = jobs.recv() => Next::Job(job),
+                () = sleep_until(wake_at.unwrap_or(heartbeat_at)) => Next::Timer,
+                _ = stop.wait_for(|stop| *stop) => Next::Stop,
+            };
+            let kept = match next {
+                Next::Frame(frame) => self.handle(*frame).is_ok(),
+                Next::Lost => false,
+                Next::Job(job) => self.begin(&mut socket, job).await.is_ok(),
+                Next::Timer => {
+                    let now = Instant::now();
+                    let mut kept = self.send_receipts(&mut socket, now).await.is_ok();
+                    kept = kept && self.retry(&mut socket, now).await.is_ok();
+                    if now >= heartbeat_at {
+                        heartbeat_at = now + tidings_schemas::limits::HEARTBEAT_INTERVAL;
+                        kept = kept && socket.send(0, Command::Heartbeat(client::Heartbeat::default())).await.is_ok();
+                    }
+                    kept
+                }
+                Next::Stop => break,
+            };
+            if !kept {
+                self.run.stats.reconnects.fetch_add(1, Ordering::Relaxed);
+                socket = self.connect().await?;
+            }
+        }
+        socket.close().await;
+        Ok(())
+    }
+
+    /// Connects, with back-off and jitter for as long as it takes, and sends again what no reply has come for.
+    async fn connect(&mut self) -> Result<Socket> {
+        let mut delay = RECONNECT_DELAY_MIN;
+        let mut tries = 0_u32;
+        loop {
+            let run = Arc::clone(&self.run);
+            match Socket::connect(&run.server, run.args.format, &self.account.token, &self.device_id, &self.resume)
+                .await
+            {
+                Ok((mut socket, welcome)) => {
+                    self.welcomed(&welcome)?;
+                    if self.send_again(&mut socket).await.is_ok() {
+                        return Ok(socket);
+                    }
+                }
+                Err(error) => {
+                    tries += 1;
+                    let is_final = error.downcast_ref::<Closed>().is_some_and(|closed| !closed.may_come_back());
+                    if is_final || tries > 600 {
+                        return Err(error);
+                    }
+                    tracing::debug!(%error, "connecting again");
+                }
+            }
+            #[allow(clippy::cast_possible_truncation, reason = "a jitter in milliseconds")]
+            let jitter = self.random.below(delay.as_millis() as usize + 1) as u64;
+            tokio::time::sleep(delay / 2 + Duration::from_millis(jitter) / 2).await;
+            delay = (delay * 2).min(RECONNECT_DELAY_MAX);
+        }
+    }
+
+    fn welcomed(&mut self, welcome: &client::Welcome) -> Result<()> {
+        let first = self.resume.epoch.is_empty();
+        if first || welcome.resync_required {
+            self.resume = Resume { epoch: welcome.epoch.clone(), offset: welcome.offset };
+        }
+        if self.run.recorder.is_on() {
+            self.run.recorder.write(&Observation::Connected {
+                device: self.device_id.clone(),
+                user: self.account.user_id.clone(),
+                epoch: welcome.epoch.clone(),
+                after: self.resume.offset,
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn send_again(&mut self, socket: &mut Socket) -> Result<()> {
+        let waiting = std::mem::take(&mut self.unacknowledged);
+        for unacknowledged in waiting {
+            self.send(socket, unacknowledged.job).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, socket: &mut Socket, job: Job) -> Result<()> {
+        self.run.stats.sends.fetch_add(1, Ordering::Relaxed);
+        if self.run.recorder.is_on() {
+            self.run.recorder.write(&Observation::Send {
+                client_message: self.run.client_message_id(job.index),
+                conversation: self.run.conversation_ids[job.conversation].clone(),
+                user: self.account.user_id.clone(),
+            })?;
+        }
+        self.send(socket, job).await
+    }
+
+    async fn send(&mut self, socket: &mut Socket, job: Job) -> Result<()> {
+        self.request = self.request.wrapping_add(1).max(1);
+        self.unacknowledged.push_back(Unacknowledged { job, request: self.request, retry_at: None });
+        let command = Command::Send(client::Send {
+            conversation_id: self.run.conversation_ids[job.conversation].clone(),
+            client_message_id: self.run.client_message_id(job.index),
+            text: self.run.text.clone(),
+            ..Default::default()
+        });
+        socket.send(self.request, command).await
+    }
+
+    async fn retry(&mut self, socket: &mut Socket, now: Instant) -> Result<()> {
+        let due: Vec<Job> = self
+            .unacknowledged
+            .iter()
+            .filter(|waiting| waiting.retry_at.is_some_and(|at| at <= now))
+            .map(|waiting| waiting.job)
+            .collect();
+        self.unacknowledged.retain(|waiting| waiting.retry_at.is_none_or(|at| at > now));
+        for job in due {
+            self.run.stats.retries.fetch_add(1, Ordering::Relaxed);
+            self.send(socket, job).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_receipts(&mut self, socket: &mut Socket, now: Instant) -> Result<()> {
+        if self.receipts_due.is_none_or(|due| due > now) {
+            return Ok(());
+        }
+        self.receipts_due = None;
+        for (conversation_id, seq) in std::mem::take(&mut self.unreceipted) {
+            self.run.stats.receipts.fetch_add(1, Ordering::Relaxed);
+            let receipt = client::SendReceipt { conversation_id, delivered_seq: seq, seen_seq: seq };
+            socket.send(0, Command::Receipt(receipt)).await?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, frame: ServerFrame) -> Result<()> {
+        match frame.body {
+            Some(Body::Update(update)) => self.updated(update),
+            Some(Body::Sent(sent)) => self.sent(frame.id, sent.message.unwrap_or_default()),
+            Some(Body::Error(error)) => self.refused(frame.id, &error),
+            // The verdict comes later, as an update or a rejection: until then it counts as not acknowledged.
+            Some(Body::Rejected(rejected)) => {
+                self.run.stats.rejected.fetch_add(1, Ordering::Relaxed);
+                let code = rejected.error.unwrap_or_default().code;
+                self.rejected(&rejected.client_message_id, code)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn sent(&mut self, request: Option<u32>, message: client::Message) -> Result<()> {
+        let Some(place) = self.unacknowledged.iter().position(|waiting| Some(waiting.request) == request) else {
+            return Ok(());
+        };
+        let Some(waiting) = self.unacknowledged.remove(place) else { return Ok(()) };
+        self.run.stats.sent.fetch_add(1, Ordering::Relaxed);
+        if let Some(latency) = self.run.latency(waiting.job.index) {
+            self.run.stats.acknowledged.record(latency);
+        }
+        if self.run.recorder.is_on() {
+            self.run.recorder.write(&Observation::Sent {
+                client_message: message.client_message_id,
+                conversation: message.conversation_id,
+                message: message.message_id,
+                seq: message.seq,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, request: Option<u32>, error: &client::Error) -> Result<()> {
+        let Some(place) = self.unacknowledged.iter().position(|waiting| Some(waiting.request) == request) else {
+            tracing::debug!(code = error.code, message = error.message, "an error");
+            return Ok(());
+        };
+        if error.retryable {
+            let wait = error.retry_after_ms.map_or(RETRY_DELAY, |millis| Duration::from_millis(millis.into()));
+            self.unacknowledged[place].retry_at = Some(Instant::now() + wait);
+            return Ok(());
+        }
+        let Some(waiting) = self.unacknowledged.remove(place) else { return Ok(()) };
+        self.run.stats.rejected.fetch_add(1, Ordering::Relaxed);
+        self.run.outstanding.cancelled(waiting.job.index);
+        let client_message_id = self.run.client_message_id(waiting.job.index);
+        self.rejected(&client_message_id, error.code.clone())
+    }
+
+    fn rejected(&self, client_message_id: &str, code: String) -> Result<()> {
+        if self.run.recorder.is_on() {
+            self.run.recorder.write(&Observation::Rejected { client_message: client_message_id.to_owned(), code })?;
+        }
+        Ok(())
+    }
+
+    fn updated(&mut self, update: client::Update) -> Result<()> {
+        self.resume.offset = self.resume.offset.max(update.offset);
+        let recording = self.run.recorder.is_on();
+        match update.kind {
+            Some(UpdateKind::Message(message)) => self.message(update.offset, message, recording),
+            Some(UpdateKind::Receipt(receipt)) => {
+                self.run.stats.receipt_updates.fetch_add(1, Ordering::Relaxed);
+                if recording {
+                    self.run.recorder.write(&Observation::Receipt {
+                        device: self.device_id.clone(),
+                        offset: update.offset,
+                        conversation: receipt.conversation_id,
+                        user: receipt.user_id,
+                        cursors: [
+                            receipt.delivered_seq,
+                            receipt.seen_seq,
+                            receipt.delivered_to_all_seq,
+                            receipt.seen_by_all_seq,
+                        ],
+                    })?;
+                }
+                Ok(())
+            }
+            _ if recording => {
+                let other = Observation::Other { device: self.device_id.clone(), offset: update.offset };
+                self.run.recorder.write(&other)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn message(&mut self, offset: u64, message: client::Message, recording: bool) -> Result<()> {
+        if message.sender_id != self.account.user_id {
+            self.run.stats.deliveries.fetch_add(1, Ordering::Relaxed);
+            if let Some(index) = self.run.message_index(&message.client_message_id) {
+                let last = self.run.outstanding.arrived(index);
+                self.run.delivered(index, last);
+            }
+            if self.run.args.receipt_interval_ms > 0 {
+                let seq = self.unreceipted.entry(message.conversation_id.clone()).or_default();
+                *seq = message.seq.max(*seq);
+                self.receipts_due
+                    .get_or_insert_with(|| Instant::now() + Duration::from_millis(self.run.args.receipt_interval_ms));
+            }
+        }
+        if recording {
+            self.run.recorder.write(&Observation::Message {
+                device: self.device_id.clone(),
+                offset,
+                conversation: message.conversation_id,
+                seq: message.seq,
+                message: message.message_id,
+                client_message: message.client_message_id,
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! The `tidings` program: every role in one binary, and the tools to run, load and check it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tidings_ops::{chat, check, load};
+
+/// Tidings: a messaging backend in which everything is an event on a log.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Chat from the terminal.
+    Chat(chat::ChatArgs),
+    /// Load a server over real sockets and measure it.
+    Load(load::LoadArgs),
+    /// Check what a load's clients saw: nothing lost, repeated or out of order.
+    Check(check::CheckArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Chat(args) => chat::run(args),
+        Command::Load(args) => load::run(args),
+        Command::Check(args) => check::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
