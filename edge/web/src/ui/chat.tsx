@@ -1,0 +1,108 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Conversation, Message } from "../sdk/index.ts";
+import { Avatar, UserAvatar } from "./avatar.tsx";
+import { Composer } from "./composer.tsx";
+import { ConfirmDialog } from "./confirm-dialog.tsx";
+import { DetailsPanel } from "./details-panel.tsx";
+import { lastSeen } from "./format.ts";
+import { useClient, useTicking, useWatch, useWindowEvent } from "./hooks.ts";
+import { IconBack, IconInfo } from "./icons.tsx";
+import { titleOf } from "./people.ts";
+import { go } from "./route.ts";
+import { TimelineView } from "./timeline-view.tsx";
+import { sayError } from "./toasts.tsx";
+import { TypingLine } from "./typing-line.tsx";
+
+/** What the composer is about, besides a new message. */
+export type Focus = { kind: "reply" | "edit"; message: Message } | undefined;
+
+/** One conversation: who, what was said, and where to say more. */
+export function Chat(props: { conversation: Conversation }) {
+  const { conversation } = props;
+  const client = useClient();
+  const [focus, setFocus] = useState<Focus>();
+  const [doomed, setDoomed] = useState<Message>();
+  const [details, setDetails] = useState(false);
+  const chat = useRef<HTMLElement>(null);
+  const { conversationId } = conversation;
+  useEffect(() => {
+    const timeline = client.timeline(conversationId);
+    void timeline.open();
+    return () => timeline.trim();
+  }, [client, conversationId]);
+  useWindowEvent("keydown", (event) => {
+    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]") !== null) return;
+    if (details) setDetails(false);
+    else if (focus !== undefined) setFocus(undefined);
+  });
+  const member = conversation.role !== "";
+
+  return (
+    <div class="chat-frame">
+      <section class="chat" ref={chat} aria-label={`Chat with ${titleOf(conversation)}`}>
+        <ChatHeader conversation={conversation} details={details} onDetails={() => setDetails(!details)} />
+        <TimelineView conversation={conversation} onFocus={setFocus} onDelete={setDoomed} />
+        <TypingLine conversation={conversation} />
+        {member ? (
+          <Composer conversation={conversation} focus={focus} onFocus={setFocus} />
+        ) : (
+          <p class="chat-closed">You are no longer a member of this group.</p>
+        )}
+      </section>
+      {details && <DetailsPanel conversation={conversation} onClose={() => setDetails(false)} />}
+      {doomed !== undefined && (
+        <ConfirmDialog
+          title="Delete this message?"
+          text="It disappears for everybody in this conversation."
+          action="Delete"
+          onConfirm={() => client.deleteMessage(doomed).catch(sayError)}
+          onClose={() => setDoomed(undefined)}
+        />
+      )}
+    </div>
+  );
+}
+
+function ChatHeader(props: { conversation: Conversation; details: boolean; onDetails: () => void }) {
+  const { conversation, details, onDetails } = props;
+  const title = titleOf(conversation);
+  return (
+    <header class="chat-head">
+      <button type="button" class="icon-button chat-back" aria-label="Back to the list" onClick={() => go(undefined)}>
+        <IconBack />
+      </button>
+      <button type="button" class="chat-who" onClick={onDetails} aria-expanded={details}>
+        {conversation.peer !== undefined ? (
+          <UserAvatar userId={conversation.peer.userId} />
+        ) : (
+          <Avatar id={conversation.conversationId} name={title} group />
+        )}
+        <span class="chat-names">
+          <h2>{title}</h2>
+          {conversation.peer !== undefined ? (
+            <PresenceText userId={conversation.peer.userId} />
+          ) : (
+            <span class="chat-sub">
+              {conversation.memberCount} {conversation.memberCount === 1 ? "member" : "members"}
+            </span>
+          )}
+        </span>
+      </button>
+      <button type="button" class="icon-button" title="Details" aria-label="Details" aria-expanded={details} onClick={onDetails}>
+        <IconInfo />
+      </button>
+    </header>
+  );
+}
+
+/** "online", or when somebody was last seen. */
+export function PresenceText(props: { userId: string }) {
+  const client = useClient();
+  const presence = useWatch(client.presences.of(props.userId));
+  useTicking(30_000);
+  useEffect(() => client.presences.watch(props.userId), [client, props.userId]);
+  if (presence === undefined) return <span class="chat-sub">&nbsp;</span>;
+  if (presence.online) return <span class="chat-sub chat-online">online</span>;
+  return <span class="chat-sub">{presence.lastSeenAt === undefined ? "offline" : lastSeen(presence.lastSeenAt, Date.now())}</span>;
+}
+
