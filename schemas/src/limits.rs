@@ -222,3 +222,31 @@ pub const ARCHIVE_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const ARCHIVE_BATCH_AGE_MAX: Duration = Duration::from_secs(1);
 /// A call to the archive. Over: `unavailable`.
 pub const ARCHIVE_CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// An insert into the archive. Over: it is tried again.
+pub const ARCHIVE_INSERT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an insert that failed waits before it is tried again: the first time and at the most.
+pub const ARCHIVE_RETRY_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
+/// Memory of the embedded engine's queries, inserts and merges, in bytes. Over: the statement fails.
+pub const ARCHIVE_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Reads of history that run at once. More wait.
+pub const ARCHIVE_READERS_MAX: usize = 2;
+/// Reads of history that wait. Over: `unavailable`.
+pub const ARCHIVE_READS_WAITING_MAX: usize = 256;
+/// Rows of one read of history. Over: cut to it.
+pub const ARCHIVE_READ_ROWS_MAX: usize = 1_000;
+/// How long rows stay in the archive, in days: a setting's default.
+pub const ARCHIVE_RETENTION_DAYS: u32 = 365;
+/// Connections to the archive's SQL port. Over: they wait to be accepted.
+pub const ARCHIVE_SQL_CONNECTIONS_MAX: usize = 64;
+/// SQL statements of analysts that run at once. More wait, at most `ARCHIVE_SQL_WAIT_MAX`; then refused with 503.
+pub const ARCHIVE_SQL_QUERIES_MAX: usize = 2;
+/// See [`ARCHIVE_SQL_QUERIES_MAX`].
+pub const ARCHIVE_SQL_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long an analyst's SQL statement may run. Over: cancelled.
+pub const ARCHIVE_SQL_TIME_MAX: Duration = Duration::from_secs(60);
+/// An analyst's SQL statement, in bytes. Over: 400.
+pub const ARCHIVE_SQL_QUERY_BYTES_MAX: usize = 256 * 1024;
+/// A body sent to the archive's SQL port. Over: 413.
+pub const ARCHIVE_SQL_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The result of an analyst's SQL statement, in bytes. Over: refused (read less, or in pages).
+pub const ARCHIVE_SQL_RESULT_BYTES_MAX: usize = 64 * 1024 * 1024;
