@@ -1,10 +1,21 @@
 //! The archive: every entry, change, update and receipt, kept for SQL and for history beyond the views' tail.
 //!
+//! - [`store`]: the port. [`embedded`]: the implementation on the embedded engine, with its [`threads`].
 //! - [`libchdb`]: the ClickHouse engine as a shared library, behind a thin safe wrapper.
 //! - [`migrations`]: the schema, from `schemas/sql/`. [`tables`]: its tables as inserts and reads see them.
-//! - [`row_binary`]: the format of rows on their way in and out.
+//! - [`rows`]: from the log's records to rows and back. [`row_binary`]: the format of rows on their way in and out.
+//! - [`conformance`]: what every implementation of the port must pass.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod embedded;
 pub mod libchdb;
 pub mod migrations;
 pub mod row_binary;
+pub mod rows;
+pub mod store;
 pub mod tables;
+mod threads;
+
+pub use embedded::{ArchiveSettings, EmbeddedArchive};
+pub use store::{Archive, ArchiveError, Batch};

@@ -3,7 +3,10 @@
 
 use std::sync::OnceLock;
 
-use tidings_dataflow::archive::libchdb::{Connection, Engine, configuration::EngineConfiguration};
+use tidings_dataflow::archive::{
+    Archive as _, ArchiveSettings, EmbeddedArchive,
+    libchdb::{Connection, Engine, configuration::EngineConfiguration},
+};
 
 /// The process's engine, in a folder that is removed by the operating system's next clean-up at the latest.
 pub fn engine() -> Engine {
@@ -11,7 +14,8 @@ pub fn engine() -> Engine {
     ENGINE
         .get_or_init(|| {
             let folder = tempfile::tempdir().unwrap();
-            (Engine::open(&EngineConfiguration::in_folder(folder.path())).unwrap(), folder)
+            let engine = Engine::open(&EngineConfiguration::in_folder(folder.path()));
+            (engine.unwrap_or_else(|error| panic!("{error}")), folder)
         })
         .0
         .clone()
@@ -26,4 +30,19 @@ pub fn database(name: &str) -> String {
         })
         .unwrap();
     database
+}
+
+/// A migrated archive in a database of its own.
+pub async fn open(database: &str) -> EmbeddedArchive {
+    let configuration = EngineConfiguration::in_folder(engine().folder());
+    let settings = ArchiveSettings { database: database.to_owned(), ..ArchiveSettings::default() };
+    let archive = EmbeddedArchive::open(&configuration, settings).unwrap();
+    archive.migrate().await.unwrap();
+    archive
+}
+
+/// What a statement answers, as tab-separated text.
+pub fn sql(database: &str, statement: &str) -> String {
+    let mut connection = Connection::open(&engine(), vec![format!("USE {database}")]).unwrap();
+    String::from_utf8(connection.query(statement, "TSV", &[]).unwrap().bytes).unwrap()
 }

@@ -60,9 +60,14 @@ pub enum StatementClass {
 }
 
 impl Connection {
+    /// A session that opens at its first use.
+    pub fn new(engine: &Engine, setup: Vec<String>) -> Self {
+        Self { engine: engine.clone(), setup, open: None }
+    }
+
     /// Opens a session and runs the set-up statements in it, such as `USE` and `SET`. Takes about half a millisecond.
     pub fn open(engine: &Engine, setup: Vec<String>) -> Result<Self, EngineError> {
-        let mut connection = Self { engine: engine.clone(), setup, open: None };
+        let mut connection = Self::new(engine, setup);
         connection.handle()?;
         Ok(connection)
     }

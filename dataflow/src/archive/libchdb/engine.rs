@@ -5,42 +5,33 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{
     configuration::{self, EngineConfiguration},
     error::EngineError,
+    exit,
     symbols::{self, ConnectionHandle, Symbols},
 };
 
-/// The open engine. Clones share it; it closes when the last clone and the last connection are gone.
+/// The open engine. Clones share it. Once open it stays open until the process ends: taking it down is not safe.
 #[derive(Clone)]
 pub struct Engine {
     shared: Arc<Shared>,
 }
 
 /// What the process has open, if anything.
-static OPEN: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+static OPEN: Mutex<Option<Arc<Shared>>> = Mutex::new(None);
 
 struct Shared {
     symbols: &'static Symbols,
     folder: PathBuf,
     /// The arguments that every connection is opened with: the engine compares the path.
     arguments: Vec<CString>,
-    /// Held open so that the engine does not close whenever no other connection happens to be open.
-    anchor: Anchor,
-    /// Keeps other processes away; released when the file closes.
-    lock: Option<File>,
+    /// Keeps other processes away until this one ends.
+    _lock: File,
 }
-
-/// The connection that keeps the engine open. Nothing runs on it.
-struct Anchor(ConnectionHandle);
-
-// SAFETY: the handle is only ever passed to `chdb_close_conn`, once, in `drop`, and that call may come from any thread.
-unsafe impl Send for Anchor {}
-// SAFETY: as above; no method uses the handle through a shared reference.
-unsafe impl Sync for Anchor {}
 
 impl Engine {
     /// Opens the engine on the configuration's folder, or returns the one that is already open on it.
@@ -54,12 +45,10 @@ impl Engine {
         let folder = configuration.folder.canonicalize().map_err(in_folder)?;
 
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = open.upgrade() {
+        if let Some(shared) = open.as_ref() {
             if shared.folder == folder {
-                return Ok(Self { shared });
+                return Ok(Self { shared: Arc::clone(shared) });
             }
-            // Should everybody else let go of it meanwhile, it closes here, which takes this lock.
-            drop(open);
             return Err(EngineError::OtherFolder { open: shared.folder.clone(), asked: folder });
         }
 
@@ -74,9 +63,11 @@ impl Engine {
             argument(format!("--config-file={}", configuration_file.display()))?,
             argument(format!("--path={}", data.display()))?,
         ];
-        let anchor = Anchor(connect(symbols, &arguments, &folder)?);
-        let shared = Arc::new(Shared { symbols, folder, arguments, anchor, lock: Some(lock) });
-        *open = Arc::downgrade(&shared);
+        // This connection is never closed: with none open the engine would be taken down. Nothing runs on it.
+        connect(symbols, &arguments, &folder)?;
+        exit::skip_teardown();
+        let shared = Arc::new(Shared { symbols, folder, arguments, _lock: lock });
+        *open = Some(Arc::clone(&shared));
         Ok(Self { shared })
     }
 
@@ -92,16 +83,6 @@ impl Engine {
     /// A new handle, which the caller closes on the thread that asked for it.
     pub(super) fn connect(&self) -> Result<ConnectionHandle, EngineError> {
         connect(self.shared.symbols, &self.shared.arguments, &self.shared.folder)
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Nobody may open another folder between the last close and the release of this one's lock.
-        let _open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the handle came from `chdb_connect` and is closed here only.
-        unsafe { (self.symbols.close_connection)(self.anchor.0) };
-        self.lock = None;
     }
 }
 

@@ -1,0 +1,117 @@
+//! The embedded archive: the port's conformance suite, and what is its own: SQL, migrations, retention.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod archive;
+
+use archive::{engine, open, sql};
+use tidings_dataflow::archive::{
+    Archive, ArchiveError, ArchiveSettings, EmbeddedArchive,
+    conformance::{self, change, conversation, entry, text, timeline_batch},
+    libchdb::configuration::EngineConfiguration,
+};
+use tidings_schemas::wire;
+
+macro_rules! conforms {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $name() {
+                let archive = open(concat!("tidings_", stringify!($name))).await;
+                conformance::$name(&archive).await;
+            }
+        )+
+    };
+}
+
+conforms!(
+    migrating_again_changes_nothing,
+    entries_come_back_as_they_were,
+    reads_keep_to_their_range,
+    the_change_that_stands_is_read,
+    updates_come_back_in_order,
+    progress_follows_the_inserts,
+    repeats_show_once,
+);
+
+#[tokio::test]
+async fn messages_are_counted_once_and_shown_as_they_now_are() {
+    let archive = open("tidings_messages").await;
+    let conversation = conversation(1);
+    let entries: Vec<_> = (1..=5).map(|seq| entry(conversation, seq, &text("first"))).collect();
+    let created = wire::Entry {
+        content: Some(wire::entry::Content::Membership(wire::Membership {
+            action: wire::MembershipAction::Created.into(),
+            ..Default::default()
+        })),
+        ..entry(conversation, 6, &wire::Send::default())
+    };
+    let mut records: Vec<_> = entries
+        .iter()
+        .chain([&created])
+        .map(|entry| wire::TimelineRecord { entries: vec![entry.clone()], ..Default::default() })
+        .collect();
+    for (seq, text) in [(2, Some("second")), (2, Some("third")), (3, Some("second")), (3, None)] {
+        let change = change(&entries[seq - 1], text, 1_800_000_000_000);
+        records.push(wire::TimelineRecord { change: Some(change), ..Default::default() });
+    }
+    // The second time as another batch: the engine's deduplication of inserts does not see that it is the same.
+    archive.insert(timeline_batch(0, 0, &records)).await.unwrap();
+    archive.insert(timeline_batch(0, 100, &records)).await.unwrap();
+
+    assert_eq!(sql("tidings_messages", "SELECT count() FROM messages"), "5\n");
+    assert_eq!(sql("tidings_messages", "SELECT count() FROM membership_changes"), "1\n");
+    let shown = sql(
+        "tidings_messages",
+        "SELECT seq, text, edited_at, deleted_at, client_message_id FROM messages ORDER BY seq",
+    );
+    let expected = "1\tfirst\t\\N\t\\N\tclient first\n\
+                    2\tthird\t2027-01-15 08:00:00.000\t\\N\tclient first\n\
+                    3\t\t\\N\t2027-01-15 08:00:00.000\tclient first\n\
+                    4\tfirst\t\\N\t\\N\tclient first\n\
+                    5\tfirst\t\\N\t\\N\tclient first\n";
+    assert_eq!(shown, expected);
+}
+
+#[tokio::test]
+async fn a_repeated_insert_adds_no_row_even_before_a_merge() {
+    let archive = open("tidings_tokens").await;
+    let entries = (1..=10).map(|seq| entry(conversation(1), seq, &text("once")));
+    let records: Vec<_> =
+        entries.map(|entry| wire::TimelineRecord { entries: vec![entry], ..Default::default() }).collect();
+    for _ in 0..3 {
+        archive.insert(timeline_batch(0, 0, &records)).await.unwrap();
+    }
+    assert_eq!(sql("tidings_tokens", "SELECT count() FROM timeline_entries"), "10\n");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let archive = open("tidings_newer").await;
+    sql("tidings_newer", "INSERT INTO migrations (version, name, checksum) VALUES (1000, 'future', '')");
+    let error = archive.migrate().await.unwrap_err();
+    assert!(matches!(error, ArchiveError::Schema(_)), "{error}");
+    assert!(error.to_string().contains("1000"), "{error}");
+}
+
+#[tokio::test]
+async fn another_retention_changes_the_tables() {
+    let archive = open("tidings_retention").await;
+    let definition =
+        "SELECT create_table_query FROM system.tables WHERE database = 'tidings_retention' AND name = 'receipts'";
+    assert!(sql("tidings_retention", definition).contains("toIntervalDay(365)"));
+    drop(archive);
+    let settings = ArchiveSettings { database: "tidings_retention".to_owned(), retention_days: 30 };
+    let configuration = EngineConfiguration::in_folder(engine().folder());
+    let archive = EmbeddedArchive::open(&configuration, settings).unwrap();
+    archive.migrate().await.unwrap();
+    assert!(sql("tidings_retention", definition).contains("toIntervalDay(30)"));
+}
+
+#[tokio::test]
+async fn a_rightless_statement_is_refused_and_not_retried_for_ever() {
+    let configuration = EngineConfiguration::in_folder(engine().folder());
+    let settings = ArchiveSettings { database: "elsewhere".to_owned(), ..ArchiveSettings::default() };
+    let error = EmbeddedArchive::open(&configuration, settings).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("ACCESS_DENIED"), "{error}");
+}
