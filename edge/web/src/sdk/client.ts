@@ -284,7 +284,7 @@ export class TidingsClient {
     this.#timelines.get(conversationId)?.add(message);
     this.typing.stopped(conversationId, senderId);
     if (message.kind === "membership") this.members.invalidate(conversationId);
-    if (senderId !== this.userId || message.kind === "membership") this.#receipts.delivered(conversationId, message.seq);
+    if (senderId !== this.userId) this.#receipts.delivered(conversationId, message.seq);
   }
 
   #changed(message: Message): void {

@@ -36,17 +36,19 @@ export class Conversations {
     this.#set(known === undefined ? conversation : merge(known, conversation));
   }
 
-  /** A new message. Own ones count as seen by oneself. */
+  /** A new message. Whoever sends one has seen what is above it: no receipt says so. */
   addMessage(message: Message, ownUserId: string): void {
     const known = this.get(message.conversationId);
     if (known === undefined || message.seq <= known.lastSeq) return;
-    const own = message.senderId === ownUserId && message.kind !== "membership";
+    const { seq } = message;
+    const own = message.senderId === ownUserId;
     this.#set({
       ...known,
-      lastSeq: message.seq,
+      lastSeq: seq,
       lastMessage: message,
       lastActivityAt: message.sentAt,
-      ...(own ? { deliveredSeq: message.seq, seenSeq: message.seq } : {}),
+      ...(own ? { deliveredSeq: seq, seenSeq: seq } : {}),
+      ...(!own && known.kind === "direct" ? { deliveredToAllSeq: seq, seenByAllSeq: seq } : {}),
     });
   }
 

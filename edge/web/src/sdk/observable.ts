@@ -21,7 +21,7 @@ export class Observable<T> implements Watchable<T> {
   set(value: T): void {
     if (Object.is(value, this.#value)) return;
     this.#value = value;
-    for (const listener of [...this.#listeners]) listener(value);
+    for (const listener of Array.from(this.#listeners)) listener(value);
   }
 
   update(change: (value: T) => T): void {

@@ -97,7 +97,7 @@ export class Outbox {
     if (!online) return;
     this.#placing.clear();
     this.#backoff.reset();
-    for (const [conversationId, timer] of [...this.#busy]) {
+    for (const [conversationId, timer] of Array.from(this.#busy)) {
       if (timer === undefined) continue;
       clearTimeout(timer);
       this.#busy.delete(conversationId);
@@ -188,6 +188,8 @@ export class Outbox {
       }
       this.#options.onSent(message);
       this.settle(entry.clientMessageId);
+      // The stream may have settled it before the reply came, while this conversation was still busy.
+      this.#advance(entry.conversationId);
     } catch (thrown) {
       this.#busy.delete(entry.conversationId);
       const error = asTidingsError(thrown);

@@ -35,7 +35,7 @@ export class Receipts {
 
   setOnline(online: boolean): void {
     this.#online = online;
-    if (online) for (const conversationId of [...this.#waiting.keys()]) this.#flush(conversationId);
+    if (online) for (const conversationId of Array.from(this.#waiting.keys())) this.#flush(conversationId);
   }
 
   /** Stops all timers. */

@@ -20,6 +20,8 @@ export function Composer(props: { conversation: Conversation; focus: Focus; onFo
   const { conversationId } = conversation;
   const client = useClient();
   const input = useRef<HTMLTextAreaElement>(null);
+  /** Where the caret goes once a changed text has been drawn. */
+  const caretAfter = useRef<number | undefined>(undefined);
   const [text, setText] = useState(drafts.get(conversationId) ?? "");
   const [caret, setCaret] = useState(0);
   const [chosen, setChosen] = useState(0);
@@ -35,14 +37,18 @@ export function Composer(props: { conversation: Conversation; focus: Focus; onFo
     setText(editing === undefined ? (drafts.get(conversationId) ?? "") : editing.text);
     if (focus !== undefined || matchMedia("(hover: hover)").matches) input.current?.focus();
   }, [focus, conversationId]);
-  useLayoutEffect(() => fitHeight(input.current), [text]);
+  useLayoutEffect(() => {
+    fitHeight(input.current);
+    if (caretAfter.current !== undefined) input.current?.setSelectionRange(caretAfter.current, caretAfter.current);
+    caretAfter.current = undefined;
+  }, [text]);
 
   const write = (value: string, at: number): void => {
     setText(value);
     setCaret(at);
     setChosen(0);
     if (editing === undefined) drafts.set(conversationId, value);
-    requestAnimationFrame(() => input.current?.setSelectionRange(at, at));
+    caretAfter.current = at;
   };
   const onInput = (area: HTMLTextAreaElement): void => {
     const before = area.value.slice(0, area.selectionStart);

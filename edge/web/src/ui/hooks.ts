@@ -1,5 +1,5 @@
 import { Component, type ComponentType, createContext, h } from "preact";
-import { useContext, useEffect, useLayoutEffect, useReducer, useRef } from "preact/hooks";
+import { useCallback, useContext, useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { TidingsClient, Watchable } from "../sdk/index.ts";
 
 const ClientContext = createContext<TidingsClient | undefined>(undefined);
@@ -14,12 +14,18 @@ export function useClient(): TidingsClient {
   return client;
 }
 
+/** A function that has the component drawn again. */
+export function useRedraw(): () => void {
+  const [, setCount] = useState(0);
+  return useCallback(() => setCount((count) => count + 1), []);
+}
+
 /** A watchable's value; the component is drawn again when it changes. */
 export function useWatch<T>(watchable: Watchable<T>): T {
-  const [, redraw] = useReducer((count: number, _: void) => count + 1, 0);
+  const redraw = useRedraw();
   const { value } = watchable;
   useLayoutEffect(() => {
-    const unsubscribe = watchable.subscribe(() => redraw());
+    const unsubscribe = watchable.subscribe(redraw);
     // It may have changed between the drawing and now.
     if (!Object.is(watchable.value, value)) redraw();
     return unsubscribe;
@@ -40,9 +46,9 @@ export function useWindowEvent<K extends keyof WindowEventMap>(name: K, listener
 
 /** Draws the component again after `intervalMs`, for texts that name the present. */
 export function useTicking(intervalMs: number): void {
-  const [, redraw] = useReducer((count: number, _: void) => count + 1, 0);
+  const redraw = useRedraw();
   useEffect(() => {
-    const timer = setInterval(() => redraw(), intervalMs);
+    const timer = setInterval(redraw, intervalMs);
     return () => clearInterval(timer);
   }, [intervalMs]);
 }

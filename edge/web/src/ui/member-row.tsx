@@ -57,7 +57,12 @@ export function MemberRow(props: { member: Member; conversation: Conversation })
               {member.role === "admin" ? "Make a member" : "Make an admin"}
             </button>
           )}
-          {manages && (
+          {manages && role === "owner" && (
+            <button type="button" onClick={() => run(() => client.setRole(conversationId, member.userId, "owner"))}>
+              Make the owner
+            </button>
+          )}
+          {manages && (role === "owner" || member.role === "member") && (
             <button type="button" class="is-danger" onClick={() => run(() => client.removeMember(conversationId, member.userId))}>
               Remove
             </button>

@@ -1,6 +1,6 @@
-import { useEffect, useReducer } from "preact/hooks";
+import { useEffect } from "preact/hooks";
 import { type Conversation, type Message, type TidingsClient, displayName } from "../sdk/index.ts";
-import { useClient, useWatch } from "./hooks.ts";
+import { useClient, useRedraw, useWatch } from "./hooks.ts";
 
 /** A user's name, or a placeholder until it is known. "You" for oneself, if asked so. */
 export function nameOf(client: TidingsClient, userId: string, options?: { you: boolean }): string {
@@ -19,10 +19,10 @@ export function useName(userId: string): string {
 /** Sees to it that these users' names are known, and draws the component again as they become known. */
 export function useNames(userIds: readonly string[]): void {
   const client = useClient();
-  const [, redraw] = useReducer((count: number, _: void) => count + 1, 0);
+  const redraw = useRedraw();
   const key = userIds.join(" ");
   useEffect(() => {
-    const stops = [...new Set(userIds)].map((userId) => client.directory.user(userId).subscribe(() => redraw()));
+    const stops = [...new Set(userIds)].map((userId) => client.directory.user(userId).subscribe(redraw));
     return () => {
       for (const stop of stops) stop();
     };
@@ -44,6 +44,7 @@ export function membershipText(client: TidingsClient, message: Message): string 
   const them = whom === "You" ? "you" : whom;
   switch (membership.action) {
     case "created":
+      if (client.conversations.get(message.conversationId)?.kind === "direct") return `${by} started this chat`;
       return membership.title ? `${by} created the group “${membership.title}”` : `${by} created the group`;
     case "added":
       return `${by} added ${them}`;

@@ -53,17 +53,12 @@ export class DevEdge {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  async close(): Promise<void> {
-    this.drop(1001);
-    this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
-  }
-
   /** Stops listening, and breaks every connection without a goodbye; `listen` brings it back with its state. */
   async crash(): Promise<void> {
-    for (const { socket } of this.#sessions) socket.terminate();
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const socket of this.#sockets.clients) socket.terminate();
     this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    await closed;
   }
 
   /** Closes every connection with a code. */
@@ -219,6 +214,7 @@ export class DevEdge {
 
   async #http(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(request.url ?? "/", "http://edge");
+    if (url.pathname === "/readyz") return void response.end();
     if (!url.pathname.startsWith("/v1/")) return this.#file(url.pathname, response);
     let body = "";
     for await (const chunk of request) body += String(chunk);
@@ -268,6 +264,10 @@ export class DevEdge {
       return [200, { members }];
     }
     if (third !== "messages") return [200, world.view(room, me)];
+    if (request.method === "POST") {
+      const { text = "", client_message_id: clientMessageId = "" } = body;
+      return [201, world.append(room, me, { text, clientMessageId })];
+    }
     const limit = Number(url.searchParams.get("limit") ?? 50);
     const after = url.searchParams.get("after_seq");
     if (after !== null) return [200, { messages: room.entries.slice(Number(after), Number(after) + limit), next_page_token: "" }];

@@ -245,11 +245,15 @@ export class World {
   removeMember(room: Room, by: string, userId: string): void {
     const action = by === userId ? "left" : "removed";
     const owner = room.members.get(userId)?.role === "owner";
-    this.append(room, by, { membership: { action, by, ...(by === userId ? {} : { user_id: userId }) } });
+    this.append(room, by, { membership: { action, by, user_id: userId } });
     room.members.delete(userId);
     room.left.add(userId);
     const [heir] = room.members.values();
-    if (owner && heir) heir.role = "owner";
+    if (owner && heir) {
+      heir.role = "owner";
+      const heirId = [...room.members.keys()][0] ?? "";
+      this.append(room, by, { membership: { action: "role", by, user_id: heirId, role: "owner" } });
+    }
     this.tell(userId, { conversation: this.view(room, userId) });
     this.tellAll(room);
   }
