@@ -53,6 +53,10 @@ pub const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A repeat of a client_message_id within this much event time yields the first message.
 pub const DEDUPE_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// Messages of a shard whose client_message_id is remembered. Over: the oldest are forgotten before their time, counted.
+pub const DEDUPE_ENTRIES_MAX: u64 = 8_388_608;
+/// Deleted messages of a shard that are remembered for the same time. Over: the oldest are forgotten.
+pub const DELETIONS_REMEMBERED_MAX: usize = 1_048_576;
 /// How far an edge's stamp may stand from the record's append time. Beyond: moved to this bound.
 pub const STAMP_SKEW_MAX: Duration = Duration::from_secs(60);
 /// Earlier stays of a member that are kept, so that what was said in them stays readable. More: the oldest is forgotten.
@@ -122,9 +126,12 @@ pub const VIEW_SORT_BYTES_MAX: usize = 512;
 pub const VIEW_TRIM_ROWS: u64 = 1_000;
 /// The embedded views' page cache, by default.
 pub const VIEW_STORE_CACHE_BYTES: u64 = 16 * 1024 * 1024;
-/// Rows of the embedded views in memory before they are written out to a table, by default. Up to four such are waiting
-/// to be written out; then a batch waits.
+/// Rows of the embedded views in memory before they are written out to a table, by default.
 pub const VIEW_STORE_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
+/// So many times as much may be in memory while the disk is slow. Over: a batch waits, then is refused as unavailable.
+pub const VIEW_STORE_MEMTABLES_MAX: u64 = 4;
+/// How long a batch waits for that.
+pub const VIEW_STORE_MEMORY_WAIT: Duration = Duration::from_secs(10);
 /// The embedded views' journal on disk. Over: what holds its oldest part is written out.
 pub const VIEW_STORE_JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// How often the embedded views' journal is synced: what a power cut may take away, to be applied again from the log.
@@ -179,6 +186,8 @@ pub const TOKEN_LIFETIME_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 
 pub const HTTP_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Conversations of one user that are looked through for one page. Over: the rest are not listed, which is counted.
 pub const CONVERSATIONS_LISTED_MAX: usize = 100_000;
+/// Files of the built web client, all together, that an edge keeps in memory. Over: none is served.
+pub const WEB_ASSETS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long an edge that goes away waits for its clients to leave.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -193,7 +202,7 @@ pub const CATCH_UP_HELD_UPDATES_MAX: usize = 256;
 pub const CATCH_UP_PAGE_ITEMS: usize = 1_000;
 /// A session's signs of life are passed on at most this often.
 pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_secs(5);
-/// Signals of one partition that wait for an append. Over: typing is dropped, watches are refused `unavailable`.
+/// Signals of one partition that wait for an append. Over: typing is dropped; over twice as many: the rest, too (counted).
 pub const SIGNALS_PENDING_MAX: usize = 65_536;
 /// Conversations whose receipts are being spaced out, and receipts that wait. Over: `unavailable`.
 pub const RECEIPTS_PENDING_MAX: usize = 262_144;
