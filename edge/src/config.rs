@@ -1,0 +1,73 @@
+//! The edge's settings. Defaults are the limits' defaults; units are last in the names.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tidings_schemas::limits;
+
+/// Settings of an edge node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port for HTTP and WebSocket. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// The number of this edge: its partition of `deliveries`. No two running edges may have the same.
+    pub edge_id: u32,
+    /// Open connections, of both kinds. Over: a WebSocket is closed with 4003, HTTP is answered with 503.
+    pub connections_max: usize,
+    /// Bytes waiting to be written to one connection. Past half of it typing and presence are dropped, past all of it the
+    /// connection is closed with 4001.
+    pub outgoing_queue_bytes_max: usize,
+    /// `hello` must come within this. Else: close 4500.
+    pub hello_timeout_ms: u64,
+    /// How often clients are asked to send `heartbeat`.
+    pub heartbeat_interval_ms: u32,
+    /// The server pings a connection this often, and closes it (4002) after two unanswered.
+    pub ping_interval_ms: u64,
+    /// How long a command waits for its verdict before `queued` (a send) or `unavailable` (the rest).
+    pub verdict_timeout_ms: u64,
+    /// The receipts of one conversation leave the edge at most this often.
+    pub receipt_interval_ms: u64,
+    /// Sends of one user each second. 0: no limit.
+    pub user_sends_per_second: u32,
+    /// Sends of one user at once.
+    pub user_sends_burst: u32,
+    /// Connects and requests without a user, of one address, each second. 0: no limit.
+    pub address_requests_per_second: u32,
+    /// Connects and requests without a user, of one address, at once.
+    pub address_requests_burst: u32,
+    /// Whether addresses of this machine are limited, too. Off: a local proxy or a load test is all clients at once.
+    pub limit_loopback: bool,
+    /// After `goaway`, how long until connections are closed with 4000.
+    pub drain_delay_ms: u64,
+    /// What `goaway` tells clients to wait before they come back, at the least; each gets up to as much again, at random,
+    /// so that they don't come all at once.
+    pub drain_reconnect_after_ms: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            edge_id: 0,
+            connections_max: limits::CONNECTIONS_MAX,
+            outgoing_queue_bytes_max: limits::OUTGOING_QUEUE_BYTES_MAX,
+            hello_timeout_ms: millis(limits::HELLO_TIMEOUT),
+            heartbeat_interval_ms: u32::try_from(millis(limits::HEARTBEAT_INTERVAL)).unwrap_or(u32::MAX),
+            ping_interval_ms: millis(limits::PING_INTERVAL),
+            verdict_timeout_ms: millis(limits::VERDICT_TIMEOUT),
+            receipt_interval_ms: millis(limits::RECEIPT_BATCH_INTERVAL),
+            user_sends_per_second: limits::USER_SENDS_PER_SECOND,
+            user_sends_burst: limits::USER_SENDS_BURST,
+            address_requests_per_second: limits::ADDRESS_REQUESTS_PER_SECOND,
+            address_requests_burst: limits::ADDRESS_REQUESTS_BURST,
+            limit_loopback: false,
+            drain_delay_ms: 500,
+            drain_reconnect_after_ms: 1_000,
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

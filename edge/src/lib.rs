@@ -1,0 +1,29 @@
+//! The edge node: what clients talk to. It holds no authoritative state; kill one, and its clients resume on another.
+//!
+//! - [`server`]: one port for both doors. [`http`]: the endpoints. [`websocket`]: a connection, from handshake to close.
+//! - [`auth`]: accounts, tokens, outside issuers. [`read`]: typed reads of the views and of the history behind them.
+//! - [`commands`]: what both doors call: a command becomes an event, and the event's verdict the reply.
+//! - [`connections`]: all open WebSockets. [`sessions`]: who is connected here, and each session's place in the user's update stream.
+//! - [`deliveries`]: reads this edge's partition and routes verdicts, pushes and notices.
+//! - [`signals`], [`receipts`]: batch what many clients say into few records.
+//! - [`verdicts`]: requests that wait. [`membership`]: whether a user is in a conversation.
+//! - [`rate_limits`], [`metrics`], [`error`], [`config`].
+
+pub mod auth;
+pub mod commands;
+pub mod config;
+pub mod connections;
+pub mod deliveries;
+pub mod error;
+pub mod http;
+pub mod membership;
+pub mod metrics;
+mod outbox;
+pub mod rate_limits;
+pub mod read;
+pub mod receipts;
+pub mod server;
+pub mod sessions;
+pub mod signals;
+pub mod verdicts;
+pub mod websocket;
