@@ -2,12 +2,16 @@
 //!
 //! - [`log`]: the port. [`Log`] appends and opens readers, [`LogReader`] reads one partition from an offset.
 //! - [`error`]: why an append or a read was refused, with the code that a client sees.
+//! - [`embedded`]: the implementation that needs nothing but a directory.
 //! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`].
 
 pub mod asynchronous;
+pub mod embedded;
 pub mod error;
 pub mod log;
 
 pub use asynchronous::{AsyncReader, LogExt};
+pub use embedded::EmbeddedLog;
+pub use embedded::config::EmbeddedConfig;
 pub use error::{AppendError, LogError};
 pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, StoredRecord, Wake};
