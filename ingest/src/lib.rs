@@ -4,8 +4,11 @@
 //! - [`error`]: why an append or a read was refused, with the code that a client sees.
 //! - [`embedded`]: the implementation that needs nothing but a directory.
 //! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`].
+//! - `conformance` (a feature): what every implementation must pass.
 
 pub mod asynchronous;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod embedded;
 pub mod error;
 pub mod log;
