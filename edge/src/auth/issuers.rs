@@ -205,9 +205,7 @@ fn load_jwks(file: &Path) -> Result<HashMap<String, DecodingKey>, KeysError> {
     let keys: HashMap<String, DecodingKey> = JwkSet { keys }
         .keys
         .iter()
-        .filter_map(|key| {
-            Some((key.common.key_id.clone().unwrap_or_default(), DecodingKey::from_jwk(key).ok()?))
-        })
+        .filter_map(|key| Some((key.common.key_id.clone().unwrap_or_default(), DecodingKey::from_jwk(key).ok()?)))
         .collect();
     if keys.is_empty() {
         return Err(content("it holds no key of a known kind".to_owned()));
@@ -292,10 +290,12 @@ mod tests {
         let file = folder.path().join("jwks.json");
         let pem = pem_body(PUBLIC_PEM);
         let x = URL_SAFE_NO_PAD.encode(&pem[pem.len() - 32..]);
-        let jwks = |kid: &str| json!({"keys": [
-            {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": "EdDSA"},
-            {"kty": "of tomorrow", "kid": "skipped"},
-        ]});
+        let jwks = |kid: &str| {
+            json!({"keys": [
+                {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": "EdDSA"},
+                {"kty": "of tomorrow", "kid": "skipped"},
+            ]})
+        };
         fs::write(&file, jwks("one").to_string()).unwrap();
         let config = IssuerConfig { public_key_file: None, jwks_file: Some(file.clone()), ..config(folder.path()) };
         let issuers = Issuers::open(&[config]).unwrap();

@@ -110,7 +110,9 @@ impl SigningKeys {
             let secret = URL_SAFE_NO_PAD.decode(&record.secret).unwrap_or_default();
             if secret.len() < SECRET_BYTES_MIN || record.kid.is_empty() {
                 let kid = record.kid;
-                return Err(content(format!("the key '{kid}' has no kid or less than {SECRET_BYTES_MIN} bytes of base64url")));
+                return Err(content(format!(
+                    "the key '{kid}' has no kid or less than {SECRET_BYTES_MIN} bytes of base64url"
+                )));
             }
             keys.push(SigningKey {
                 kid: record.kid,

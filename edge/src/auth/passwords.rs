@@ -101,8 +101,7 @@ mod tests {
     use super::*;
 
     fn passwords() -> Passwords {
-        let config =
-            AuthConfig { password_hash_memory_kib: 64, password_hash_iterations: 1, ..AuthConfig::default() };
+        let config = AuthConfig { password_hash_memory_kib: 64, password_hash_iterations: 1, ..AuthConfig::default() };
         Passwords::new(&config, &SystemEntropy).unwrap()
     }
 

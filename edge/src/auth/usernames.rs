@@ -87,7 +87,8 @@ mod tests {
         assert_eq!(canonical_username("Ann.Lee_7-x").as_deref(), Ok("ann.lee_7-x"));
         let longest = "a".repeat(USERNAME_CHARS_MAX);
         assert_eq!(canonical_username(&longest).as_deref(), Ok(longest.as_str()));
-        for bad in ["", " ann", "ann ", ".ann", "an|n", "änn", "аnn", "a/b", "a\0", &"a".repeat(USERNAME_CHARS_MAX + 1)] {
+        for bad in ["", " ann", "ann ", ".ann", "an|n", "änn", "аnn", "a/b", "a\0", &"a".repeat(USERNAME_CHARS_MAX + 1)]
+        {
             assert!(canonical_username(bad).is_err(), "{bad:?}");
         }
     }

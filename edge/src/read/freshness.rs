@@ -59,12 +59,7 @@ fn note(positions: &[AtomicU64], source: &wire::Source) {
     }
 }
 
-async fn wait(
-    views: &dyn ViewStore,
-    topic: Topic,
-    partition: u32,
-    next: Option<&AtomicU64>,
-) -> Result<(), ViewError> {
+async fn wait(views: &dyn ViewStore, topic: Topic, partition: u32, next: Option<&AtomicU64>) -> Result<(), ViewError> {
     match next.map(|next| next.load(Ordering::Relaxed)) {
         None | Some(0) => Ok(()),
         Some(next) => views.wait_past(topic, partition, next - 1, VIEW_WAIT_TIMEOUT).await,

@@ -43,8 +43,7 @@ impl Reads {
     /// `unavailable`: the views or the history do not answer.
     pub async fn entry(&self, conversation: ConversationId, seq: u64) -> Result<Option<wire::EntryRow>, ApiError> {
         self.wait_conversation(conversation).await?;
-        let row: Option<wire::EntryRow> =
-            first(self.views.get(&[Key::entry(conversation, seq)]).await?, "entry")?;
+        let row: Option<wire::EntryRow> = first(self.views.get(&[Key::entry(conversation, seq)]).await?, "entry")?;
         if row.is_some() {
             return Ok(row);
         }
@@ -78,11 +77,7 @@ impl Reads {
     ///
     /// # Errors
     /// `unavailable`: the views or the history do not answer.
-    pub async fn message(
-        &self,
-        conversation: ConversationId,
-        seq: u64,
-    ) -> Result<Option<client::Message>, ApiError> {
+    pub async fn message(&self, conversation: ConversationId, seq: u64) -> Result<Option<client::Message>, ApiError> {
         match self.entry(conversation, seq).await? {
             Some(row) => message_of(&row),
             None => Ok(None),
@@ -274,8 +269,7 @@ impl Reads {
         };
         let seqs: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
         let changes = history.changes(conversation, &seqs).await?;
-        let mut changes: HashMap<u64, wire::Change> =
-            changes.into_iter().map(|change| (change.seq, change)).collect();
+        let mut changes: HashMap<u64, wire::Change> = changes.into_iter().map(|change| (change.seq, change)).collect();
         Ok(entries
             .into_iter()
             .map(|entry| {
@@ -308,10 +302,7 @@ mod tests {
     fn only_what_was_said_in_a_stay_is_visible() {
         let member = wire::MemberRow {
             joined_seq: 20,
-            past_stays: vec![
-                wire::Stay { joined_seq: 1, left_seq: 5 },
-                wire::Stay { joined_seq: 10, left_seq: 12 },
-            ],
+            past_stays: vec![wire::Stay { joined_seq: 1, left_seq: 5 }, wire::Stay { joined_seq: 10, left_seq: 12 }],
             ..Default::default()
         };
         assert_eq!(visible_ranges(&member, 1..=30), [1..=5, 10..=12, 20..=30]);

@@ -1,0 +1,91 @@
+//! The HTTP door: the client contract's endpoints, the probes, the API reference and the web client.
+//!
+//! - [`endpoints`]: one endpoint a file, with its handler and its OpenAPI text. [`endpoint`]: what they have in common;
+//!   router and OpenAPI document are made from the same list.
+//! - [`extract`], [`reply`], [`error`]: what comes in and what goes out. [`guard`]: what every request passes through.
+//! - [`openapi`]: the document. [`docs`]: the page that renders it. [`assets`]: the web client. [`probes`]: `/livez`,
+//!   `/readyz`, `/metrics`. [`host`]: what the process around the edge answers for these.
+
+mod assets;
+pub mod config;
+mod docs;
+mod endpoint;
+mod endpoints;
+mod error;
+mod extract;
+mod guard;
+pub mod host;
+mod metrics;
+mod openapi;
+mod probes;
+mod reply;
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{Router, middleware, routing::get};
+use prometheus_client::registry::Registry;
+use tidings_schemas::clock::Clock;
+
+use self::{assets::Assets, metrics::HttpMetrics};
+pub use self::{
+    config::HttpConfig,
+    host::{Check, Host},
+};
+use crate::{auth::Auth, commands::Commands, metrics::Metrics, rate_limits::AddressLimit, read::Reads};
+
+/// What the endpoints work with.
+pub struct Http {
+    /// Settings.
+    pub config: HttpConfig,
+    /// Changes.
+    pub commands: Arc<Commands>,
+    /// Reads.
+    pub reads: Arc<Reads>,
+    /// Accounts and tokens.
+    pub auth: Arc<Auth>,
+    /// For requests without a user.
+    pub address_limit: Arc<AddressLimit>,
+    /// The process around the edge.
+    pub host: Arc<dyn Host>,
+    /// The edge's metrics.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The epoch of the update streams.
+    pub epoch: String,
+}
+
+/// The address that a request came from. The server puts it into each request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddress(pub IpAddr);
+
+/// What handlers share.
+pub(crate) struct Shared {
+    pub(crate) http: Http,
+    pub(crate) http_metrics: HttpMetrics,
+    pub(crate) assets: Assets,
+}
+
+/// The state of the router.
+pub(crate) type App = Arc<Shared>;
+
+/// The router of everything but `/v1/connect`. Reads the web client into memory.
+pub fn router(http: Http, registry: &mut Registry) -> Router {
+    let assets = Assets::load(http.config.web_directory.as_deref());
+    let app: App = Arc::new(Shared { http, http_metrics: HttpMetrics::new(registry), assets });
+    let mut router: Router<App> = Router::new();
+    for endpoint in endpoints::all() {
+        router = router.route(endpoint.path, endpoint.handler);
+    }
+    router
+        .route("/livez", get(probes::live))
+        .route("/readyz", get(probes::ready))
+        .route("/metrics", get(probes::metrics))
+        .route("/openapi.json", get(openapi::serve))
+        .route("/docs", get(docs::page))
+        .route("/docs/style.css", get(docs::style))
+        .fallback(assets::fallback)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
+        .with_state(app)
+}
