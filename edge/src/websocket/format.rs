@@ -187,7 +187,7 @@ mod tests {
                 let update = client::Update { offset, kind: kind.clone() };
                 let frame = notice(Body::Update(update));
                 for format in [Format::Json, Format::Protobuf] {
-                    let spliced = shared.with_offset(format, offset, <[&[u8]]>::concat);
+                    let spliced = shared.with_offset(format, offset, |parts| parts.concat());
                     assert_eq!(
                         String::from_utf8_lossy(&spliced),
                         String::from_utf8_lossy(&format.encode(&frame)),

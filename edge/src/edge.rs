@@ -1,0 +1,321 @@
+//! An edge node as a whole: put together, started, drained and stopped.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use prometheus_client::registry::Registry;
+use tidings_ingest::{Log, LogError};
+use tidings_schemas::{
+    client::{self, server_frame::Body},
+    clock::{Clock, Entropy},
+    errors::CloseCode,
+    limits::{DRAIN_TIMEOUT, HEARTBEAT_BATCH_INTERVAL},
+    topics::{Partitions, Topic},
+    views::ViewStore,
+};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use crate::{
+    auth::{Auth, AuthConfig, KeysError},
+    commands::Commands,
+    config::Config,
+    connections::Connections,
+    deliveries::Deliveries,
+    http::{self, Host, Http, HttpConfig},
+    membership::Membership,
+    metrics::Metrics,
+    rate_limits::{AddressLimit, RateLimit},
+    read::{HistoryReader, Reads},
+    receipts::Receipts,
+    server::{self, Server},
+    sessions::{SessionContext, Sessions},
+    signals::Signals,
+    verdicts::Verdicts,
+    websocket::{format::notice, task},
+};
+
+/// How often time-outs of verdicts are looked for.
+const VERDICTS_EXPIRE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What an edge is started with.
+pub struct Dependencies {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The views.
+    pub views: Arc<dyn ViewStore>,
+    /// What is older than the views' tails; without it, lists end there.
+    pub history: Option<Arc<dyn HistoryReader>>,
+    /// The process around the edge: readiness and metrics.
+    pub host: Arc<dyn Host>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The folder where keys are kept, unless the settings name another one.
+    pub data_directory: PathBuf,
+    /// The most members of a group (the stage's setting), for messages.
+    pub group_members_max: u32,
+}
+
+/// Why an edge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {address}: {source} (is another server running there?)")]
+    Listen {
+        /// The address of the settings.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The keys of the tokens, or an issuer's.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The log has no partition for this edge, or cannot be read.
+    #[error("the deliveries of edge {edge_id} cannot be read: {source} (is edge_id below the number of edges?)")]
+    Deliveries {
+        /// The number of the settings.
+        edge_id: u32,
+        /// What the log says.
+        source: LogError,
+    },
+}
+
+/// A running edge. Dropping it stops nothing: call [`Handle::shutdown`].
+pub struct Handle {
+    address: SocketAddr,
+    config: Config,
+    entropy: Arc<dyn Entropy>,
+    connections: Arc<Connections>,
+    draining: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts an edge inside the running tokio runtime.
+///
+/// # Errors
+/// [`StartError`].
+pub fn start(
+    config: Config,
+    auth: AuthConfig,
+    http: HttpConfig,
+    dependencies: Dependencies,
+    registry: &mut Registry,
+) -> Result<Handle, StartError> {
+    let Dependencies { log, views, history, host, clock, entropy, data_directory, group_members_max } = dependencies;
+    let listen_failed = |source| StartError::Listen { address: config.listen, source };
+    let listener = server::listen(config.listen).map_err(listen_failed)?;
+    let address = listener.local_addr().map_err(listen_failed)?;
+
+    let metrics = Arc::new(Metrics::new(registry));
+    let reads = Arc::new(Reads::new(views, history, partitions(log.as_ref())));
+    let auth_service = Auth::open(
+        auth,
+        &data_directory,
+        Arc::clone(&log),
+        Arc::clone(&reads),
+        Arc::clone(&clock),
+        Arc::clone(&entropy),
+    )?;
+    let auth_service = Arc::new(auth_service);
+    let verdict_timeout = Duration::from_millis(config.verdict_timeout_ms);
+    let verdicts = Arc::new(Verdicts::new(Arc::clone(&clock), entropy.as_ref(), verdict_timeout));
+    let signals = Signals::new(&log, config.edge_id, Arc::clone(&clock), entropy.as_ref(), Arc::clone(&metrics));
+    let signals = Arc::new(signals);
+    let membership = Arc::new(Membership::new(Arc::clone(&log), Arc::clone(&reads), Arc::clone(&clock)));
+    let receipts = Arc::new(Receipts::new(
+        &log,
+        Arc::clone(&membership),
+        Duration::from_millis(config.receipt_interval_ms),
+        Arc::clone(&clock),
+        Arc::clone(&metrics),
+    ));
+    let commands = Arc::new(Commands {
+        log: Arc::clone(&log),
+        reads: Arc::clone(&reads),
+        verdicts: Arc::clone(&verdicts),
+        signals: Arc::clone(&signals),
+        receipts: Arc::clone(&receipts),
+        membership,
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+        metrics: Arc::clone(&metrics),
+        user_sends: RateLimit::new(Arc::clone(&clock), config.user_sends_per_second, config.user_sends_burst),
+        edge_id: config.edge_id,
+        group_members_max,
+    });
+    let address_limit = Arc::new(AddressLimit::new(
+        Arc::clone(&clock),
+        config.address_requests_per_second,
+        config.address_requests_burst,
+        config.limit_loopback,
+    ));
+    let epoch = epoch(log.log_id());
+    let router = http::router(
+        Http {
+            config: http,
+            commands: Arc::clone(&commands),
+            reads: Arc::clone(&reads),
+            auth: Arc::clone(&auth_service),
+            address_limit: Arc::clone(&address_limit),
+            host,
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+            epoch: epoch.clone(),
+        },
+        registry,
+    );
+
+    let sessions = Arc::new(Sessions::default());
+    let connections = Arc::new(Connections::default());
+    let deliveries = Deliveries {
+        sessions: Arc::clone(&sessions),
+        verdicts: Arc::clone(&verdicts),
+        signals: Arc::clone(&signals),
+        reads: Arc::clone(&reads),
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+    };
+    let session_context = Arc::new(SessionContext {
+        reads,
+        clock: Arc::clone(&clock),
+        metrics: Arc::clone(&metrics),
+        epoch,
+        heartbeat_interval_ms: config.heartbeat_interval_ms,
+    });
+    let websocket = Arc::new(task::Context {
+        auth: auth_service,
+        commands,
+        sessions: Arc::clone(&sessions),
+        session_context,
+        signals: Arc::clone(&signals),
+        connections: Arc::clone(&connections),
+        clock,
+        entropy: Arc::clone(&entropy),
+        metrics: Arc::clone(&metrics),
+        hello_timeout: Duration::from_millis(config.hello_timeout_ms),
+        ping_interval: Duration::from_millis(config.ping_interval_ms),
+        outgoing_queue_bytes_max: config.outgoing_queue_bytes_max,
+    });
+    let (draining, on_draining) = watch::channel(false);
+    let server = Arc::new(Server {
+        router,
+        websocket,
+        address_limit,
+        metrics: Arc::clone(&metrics),
+        connections_max: config.connections_max,
+        open: Arc::new(AtomicUsize::new(0)),
+        draining: on_draining,
+    });
+
+    let edge_id = config.edge_id;
+    let deliveries = deliveries.start(&log, edge_id).map_err(|source| StartError::Deliveries { edge_id, source })?;
+    let tasks = vec![
+        deliveries,
+        tick_signals(signals, sessions),
+        expire_verdicts(verdicts, metrics),
+        receipts.start(),
+        tokio::spawn(server.accept(listener)),
+    ];
+    tracing::info!(%address, edge_id, "the edge is listening");
+    Ok(Handle { address, config, entropy, connections, draining, tasks })
+}
+
+impl Handle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Goes away in good order: accepts nothing more, says `goaway`, closes with 4000 after a moment, waits (at most
+    /// `DRAIN_TIMEOUT`) until all connections are gone, and stops.
+    pub async fn shutdown(self) {
+        // Nobody listens if all HTTP connections and the acceptor are gone already.
+        let _ = self.draining.send(true);
+        for connection in self.connections.all() {
+            let base = u64::from(self.config.drain_reconnect_after_ms);
+            let after = base + self.entropy.next_u64() % base.max(1);
+            let reconnect_after_ms = u32::try_from(after).unwrap_or(u32::MAX);
+            connection.send(&notice(Body::Goaway(client::GoAway { reconnect_after_ms })));
+        }
+        let gone = timeout(Duration::from_millis(self.config.drain_delay_ms), self.all_gone());
+        if gone.await.is_err() {
+            for connection in self.connections.all() {
+                connection.close(CloseCode::GoingAway);
+            }
+            if timeout(DRAIN_TIMEOUT, self.all_gone()).await.is_err() {
+                tracing::warn!("some connections did not end in time");
+            }
+        }
+        for task in self.tasks {
+            task.abort();
+            // Aborted, or ended before: both are the end.
+            let _ = task.await;
+        }
+    }
+
+    async fn all_gone(&self) {
+        while !self.connections.is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The identity of a log's update streams: clients hand it back when they resume.
+pub fn epoch(log_id: u128) -> String {
+    format!("{:016x}", u64::try_from(log_id >> 64).unwrap_or_default())
+}
+
+fn partitions(log: &dyn Log) -> Partitions {
+    Partitions {
+        conversations: log.partitions(Topic::Events),
+        recipients: log.partitions(Topic::Fanout),
+        edges: log.partitions(Topic::Deliveries),
+        directory: log.partitions(Topic::Directory),
+    }
+}
+
+/// The edge's sign of life, and what has waited for it. Sessions that the stage may have given up are opened again.
+fn tick_signals(signals: Arc<Signals>, sessions: Arc<Sessions>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(HEARTBEAT_BATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let silent = signals.tick();
+            if silent.is_empty() {
+                continue;
+            }
+            for session in sessions.all() {
+                if silent.contains(&signals.partition(session.user_id())) {
+                    signals.session_opened(session.user_id(), session.session_id(), session.device_id());
+                    signals.watch(session.session_id(), &session.watched(), true);
+                }
+            }
+        }
+    })
+}
+
+fn expire_verdicts(verdicts: Arc<Verdicts>, metrics: Arc<Metrics>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(VERDICTS_EXPIRE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let late = verdicts.expire();
+            if late > 0 {
+                tracing::warn!(late, "verdicts did not come in time");
+            }
+            metrics.verdicts_pending.set(i64::try_from(verdicts.pending()).unwrap_or(i64::MAX));
+        }
+    })
+}
