@@ -265,7 +265,6 @@ export class TidingsClient {
         break;
       case "receipt":
         this.conversations.moveCursors(update.receipt, this.userId);
-        this.members.invalidate(update.receipt.conversationId);
         break;
       case "conversation":
         this.#putConversation(update.conversation);

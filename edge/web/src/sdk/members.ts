@@ -36,7 +36,7 @@ export class Members {
     };
   }
 
-  /** They have changed, or a cursor of theirs has moved. */
+  /** They have changed. Moves of their cursors are no reason: a busy group would have them read all the time. */
   invalidate(conversationId: string): void {
     const roster = this.#rosters.get(conversationId);
     if (roster === undefined) return;

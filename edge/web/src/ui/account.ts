@@ -1,14 +1,27 @@
 import { HttpApi, type Session, TidingsClient, type User, webStorage } from "../sdk/index.ts";
 import { Observable } from "../sdk/observable.ts";
+import { followConnection } from "./connectivity.ts";
 
 /** Who is signed in, as it is kept in the browser. */
 export interface Account extends Session, User {}
 
 const ACCOUNT_KEY = "tidings.account";
 const DEVICE_KEY = "tidings.device";
+/**
+ * When the browser says that there is no network, a server on this very machine may still be there: it is asked, and has
+ * so long to answer.
+ */
+const OFFLINE_PROBE_MS = 1_000;
+
+interface SignedIn {
+  account: Account;
+  client: TidingsClient;
+  /** Ends what listens on this account's behalf. */
+  ending: AbortController;
+}
 
 /** The signed-in account and its client; undefined on the sign-in page. */
-export const signedIn = new Observable<{ account: Account; client: TidingsClient } | undefined>(undefined);
+export const signedIn = new Observable<SignedIn | undefined>(undefined);
 
 /** Why the user was sent to the sign-in page, if for a reason. */
 export const signInNotice = new Observable<{ username: string; text: string } | undefined>(undefined);
@@ -36,6 +49,7 @@ export async function signIn(username: string, password: string): Promise<void> 
 /** Ends the session in this browser. */
 export function signOut(notice?: string): void {
   const current = signedIn.value;
+  current?.ending.abort();
   current?.client.stop();
   localStorage.removeItem(ACCOUNT_KEY);
   signInNotice.set(notice === undefined ? undefined : { username: current?.account.username ?? "", text: notice });
@@ -63,14 +77,18 @@ function open(account: Account): void {
     if (state.status !== "stopped") return;
     if (state.reason === "token_expired" || state.reason === "unauthenticated") signOut("You have been signed out. Please sign in again.");
   });
-  window.addEventListener("online", () => client.probe());
-  window.addEventListener("offline", () => client.probe(1_000));
-  document.addEventListener("visibilitychange", () => {
+  const ending = new AbortController();
+  const { signal } = ending;
+  window.addEventListener("online", () => client.probe(), { signal });
+  window.addEventListener("offline", () => client.probe(OFFLINE_PROBE_MS), { signal });
+  const looked = (): void => {
     client.setIdle(document.hidden);
     if (!document.hidden) client.probe();
-  });
+  };
+  document.addEventListener("visibilitychange", looked, { signal });
+  followConnection(client, signal);
   client.start();
-  signedIn.set({ account, client });
+  signedIn.set({ account, client, ending });
 }
 
 /** Each tab is a device of its own: two sessions of one device would end each other. */

@@ -1,4 +1,5 @@
 import { type Presence, type Watchable, displayName } from "../sdk/index.ts";
+import { offline } from "./connectivity.ts";
 import { classes, useClient, useWatch } from "./hooks.ts";
 import { IconGroup } from "./icons.tsx";
 
@@ -16,7 +17,7 @@ export function Avatar(props: { id: string; name: string; group?: boolean; size?
 }
 
 /** A user's avatar with a dot while they are online. */
-export function UserAvatar(props: { userId: string; size?: "small" | "large"; watch?: boolean }) {
+export function UserAvatar(props: { userId: string; size?: "small" | "large" }) {
   const client = useClient();
   const user = useWatch(client.directory.user(props.userId));
   return (
@@ -29,7 +30,8 @@ export function UserAvatar(props: { userId: string; size?: "small" | "large"; wa
 
 function PresenceDot(props: { presence: Watchable<Presence | undefined> }) {
   const presence = useWatch(props.presence);
-  return presence?.online ? <span class="presence-dot" role="img" aria-label="online" /> : null;
+  const unknown = useWatch(offline);
+  return presence?.online && !unknown ? <span class="presence-dot" role="img" aria-label="online" /> : null;
 }
 
 /** The number of an id's colours. */

@@ -4,7 +4,7 @@ import type { Focus } from "./chat.tsx";
 import { previewText } from "./conversation-row.tsx";
 import { exactTime, timeOfDay } from "./format.ts";
 import { classes, memo, useClient } from "./hooks.ts";
-import { IconCopy, IconDelete, IconEdit, IconReply } from "./icons.tsx";
+import { IconCopy, IconDelete, IconEdit, IconInfo, IconReply } from "./icons.tsx";
 import { useName } from "./people.ts";
 import { ProgressMark } from "./progress-mark.tsx";
 import { RichText } from "./rich-text-view.tsx";
@@ -30,6 +30,8 @@ interface BubbleProps {
   canDelete?: boolean;
   onFocus?: (focus: Focus) => void;
   onDelete?: (message: Message) => void;
+  /** Shows who has seen it. */
+  onSeenBy?: ((message: Message) => void) | undefined;
   onJump: (messageId: string) => void;
   onActive: (key: string | undefined) => void;
 }
@@ -158,6 +160,7 @@ function Actions(props: BubbleProps & { message: Message }) {
     <div class="actions" role="toolbar" aria-label="Message actions">
       {props.canReply && button("Reply", <IconReply />, () => onFocus?.({ kind: "reply", message }))}
       {message.text !== "" && button("Copy", <IconCopy />, () => void copy(message.text))}
+      {own && props.group && button("Seen by", <IconInfo />, () => props.onSeenBy?.(message))}
       {own && props.canReply && message.kind === "text" && button("Edit", <IconEdit />, () => onFocus?.({ kind: "edit", message }))}
       {props.canDelete && button("Delete", <IconDelete />, () => onDelete?.(message))}
     </div>

@@ -1,14 +1,16 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import type { Conversation, Message } from "../sdk/index.ts";
 import { Avatar, UserAvatar } from "./avatar.tsx";
 import { Composer } from "./composer.tsx";
 import { ConfirmDialog } from "./confirm-dialog.tsx";
+import { offline } from "./connectivity.ts";
 import { DetailsPanel } from "./details-panel.tsx";
 import { lastSeen } from "./format.ts";
 import { useClient, useTicking, useWatch, useWindowEvent } from "./hooks.ts";
 import { IconBack, IconInfo } from "./icons.tsx";
 import { titleOf } from "./people.ts";
 import { go } from "./route.ts";
+import { SeenByDialog } from "./seen-by-dialog.tsx";
 import { TimelineView } from "./timeline-view.tsx";
 import { sayError } from "./toasts.tsx";
 import { TypingLine } from "./typing-line.tsx";
@@ -22,8 +24,8 @@ export function Chat(props: { conversation: Conversation }) {
   const client = useClient();
   const [focus, setFocus] = useState<Focus>();
   const [doomed, setDoomed] = useState<Message>();
+  const [seenBy, setSeenBy] = useState<Message>();
   const [details, setDetails] = useState(false);
-  const chat = useRef<HTMLElement>(null);
   const { conversationId } = conversation;
   useEffect(() => {
     const timeline = client.timeline(conversationId);
@@ -39,9 +41,9 @@ export function Chat(props: { conversation: Conversation }) {
 
   return (
     <div class="chat-frame">
-      <section class="chat" ref={chat} aria-label={`Chat with ${titleOf(conversation)}`}>
+      <section class="chat" aria-label={`Chat with ${titleOf(conversation)}`}>
         <ChatHeader conversation={conversation} details={details} onDetails={() => setDetails(!details)} />
-        <TimelineView conversation={conversation} onFocus={setFocus} onDelete={setDoomed} />
+        <TimelineView conversation={conversation} onFocus={setFocus} onDelete={setDoomed} onSeenBy={setSeenBy} />
         <TypingLine conversation={conversation} />
         {member ? (
           <Composer conversation={conversation} focus={focus} onFocus={setFocus} />
@@ -50,6 +52,7 @@ export function Chat(props: { conversation: Conversation }) {
         )}
       </section>
       {details && <DetailsPanel conversation={conversation} onClose={() => setDetails(false)} />}
+      {seenBy !== undefined && <SeenByDialog message={seenBy} onClose={() => setSeenBy(undefined)} />}
       {doomed !== undefined && (
         <ConfirmDialog
           title="Delete this message?"
@@ -99,8 +102,10 @@ function ChatHeader(props: { conversation: Conversation; details: boolean; onDet
 export function PresenceText(props: { userId: string }) {
   const client = useClient();
   const presence = useWatch(client.presences.of(props.userId));
+  const unknown = useWatch(offline);
   useTicking(30_000);
   useEffect(() => client.presences.watch(props.userId), [client, props.userId]);
+  if (unknown) return <span class="chat-sub">no connection</span>;
   if (presence === undefined) return <span class="chat-sub">&nbsp;</span>;
   if (presence.online) return <span class="chat-sub chat-online">online</span>;
   return <span class="chat-sub">{presence.lastSeenAt === undefined ? "offline" : lastSeen(presence.lastSeenAt, Date.now())}</span>;

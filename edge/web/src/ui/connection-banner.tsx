@@ -1,22 +1,12 @@
-import { useEffect, useState } from "preact/hooks";
 import type { ConnectionState } from "../sdk/index.ts";
+import { offline } from "./connectivity.ts";
 import { useClient, useTicking, useWatch } from "./hooks.ts";
-
-/** A break shorter than this is not worth a word. */
-const QUIET_MS = 900;
 
 /** Says so when there is no connection, and what happens then. */
 export function ConnectionBanner() {
   const client = useClient();
   const state = useWatch(client.state);
-  const broken = state.status !== "online" && state.status !== "idle";
-  const [shown, setShown] = useState(false);
-  useEffect(() => {
-    if (!broken) return setShown(false);
-    const timer = setTimeout(() => setShown(true), QUIET_MS);
-    return () => clearTimeout(timer);
-  }, [broken]);
-  if (!broken || !shown) return null;
+  if (!useWatch(offline) || state.status === "online") return null;
   return (
     <div class="banner" role="status">
       <span class="banner-pulse" aria-hidden="true" />

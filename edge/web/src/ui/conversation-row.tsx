@@ -2,7 +2,7 @@ import { type Conversation, type Message, activityAt, progressOf, unreadCount } 
 import { Avatar, UserAvatar } from "./avatar.tsx";
 import { shortMoment } from "./format.ts";
 import { classes, memo, useClient, useWatch } from "./hooks.ts";
-import { IconClock } from "./icons.tsx";
+import { IconAlert, IconClock } from "./icons.tsx";
 import { membershipText, nameOf, namedIn, titleOf, useName, useNames } from "./people.ts";
 import { ProgressMark } from "./progress-mark.tsx";
 import { conversationHref } from "./route.ts";
@@ -51,7 +51,7 @@ function Preview(props: { conversation: Conversation }) {
   if (pending !== undefined) {
     return (
       <span class={classes("row-preview", pending.failure && "row-failed")}>
-        <IconClock /> {pending.failure === undefined ? pending.text : `Not sent: ${pending.text}`}
+        {pending.failure === undefined ? <IconClock /> : <IconAlert />} {pending.failure === undefined ? pending.text : `Not sent: ${pending.text}`}
       </span>
     );
   }

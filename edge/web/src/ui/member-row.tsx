@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { type Conversation, type Member, displayName } from "../sdk/index.ts";
 import { UserAvatar } from "./avatar.tsx";
+import { offline } from "./connectivity.ts";
 import { lastSeen } from "./format.ts";
 import { useClient, useWatch } from "./hooks.ts";
 import { IconMore } from "./icons.tsx";
@@ -13,6 +14,7 @@ export function MemberRow(props: { member: Member; conversation: Conversation })
   const { conversationId, role } = conversation;
   const client = useClient();
   const presence = useWatch(client.presences.of(member.userId));
+  const unknown = useWatch(offline);
   const [open, setOpen] = useState(false);
   const self = member.userId === client.userId;
   const manages = !self && (role === "owner" || role === "admin") && member.role !== "owner";
@@ -29,7 +31,7 @@ export function MemberRow(props: { member: Member; conversation: Conversation })
           {self && " (you)"}
         </strong>
         <span class="chat-sub">
-          {presence?.online ? "online" : presence?.lastSeenAt !== undefined ? lastSeen(presence.lastSeenAt, Date.now()) : `@${member.username}`}
+          {presence?.online && !unknown ? "online" : presence?.lastSeenAt !== undefined ? lastSeen(presence.lastSeenAt, Date.now()) : `@${member.username}`}
         </span>
       </span>
       {member.role !== "member" && <span class={`role role-${member.role}`}>{member.role}</span>}

@@ -15,8 +15,13 @@ import { say } from "./toasts.tsx";
 const SEARCH_PAGES_MAX = 20;
 
 /** The messages of a conversation: scrolls into history, and stays at the end while one is there. */
-export function TimelineView(props: { conversation: Conversation; onFocus: (focus: Focus) => void; onDelete: (message: Message) => void }) {
-  const { conversation, onFocus, onDelete } = props;
+export function TimelineView(props: {
+  conversation: Conversation;
+  onFocus: (focus: Focus) => void;
+  onDelete: (message: Message) => void;
+  onSeenBy: (message: Message) => void;
+}) {
+  const { conversation, onFocus, onDelete, onSeenBy } = props;
   const { conversationId } = conversation;
   const client = useClient();
   const timeline = client.timeline(conversationId);
@@ -137,6 +142,7 @@ export function TimelineView(props: { conversation: Conversation; onFocus: (focu
             canDelete={canDelete(message)}
             onFocus={onFocus}
             onDelete={onDelete}
+            onSeenBy={onSeenBy}
             onJump={jumpTo}
             onActive={setActive}
           />

@@ -25,7 +25,7 @@ export const breaking: Scenario[] = [
       await ann.page.locator(".banner").waitFor();
       for (const text of ["offline one", "offline two", "offline three"]) await ann.say(text);
       await ann.progress("offline three", "pending");
-      await stage.screenshot(ann, "7 offline");
+      await stage.screenshot(ann, "7-offline");
       await ben.say("while you were away");
       await ben.progress("while you were away", "sent");
 
@@ -62,13 +62,13 @@ export const breaking: Scenario[] = [
         }
         if (round === 1) {
           await ann.page.locator(".banner").waitFor();
-          await stage.screenshot(ann, "8 server killed");
+          await stage.screenshot(ann, "8-server-killed");
         }
         await stage.program.up();
         await agree(ann, ben, expected);
       }
       await ann.progress("ann 3 while it is down", "seen");
-      await stage.screenshot(ben, "9 after three kills");
+      await stage.screenshot(ben, "9-after-three-kills");
       await ann.page.reload();
       await ann.chatTitle("Ben").waitFor();
       await agree(ann, ben, expected);
@@ -114,7 +114,7 @@ export const breaking: Scenario[] = [
       await ben.progress("too late", "failed");
       await ben.message("too late").locator(".failure", { hasText: "Not sent" }).waitFor();
       await ben.page.locator(".chat-closed").waitFor();
-      await stage.screenshot(ben, "10 failed for good");
+      await stage.screenshot(ben, "10-failed-for-good");
       await ben.message("too late").getByRole("button", { name: "Delete" }).click();
       await ben.message("too late").waitFor({ state: "detached" });
     },

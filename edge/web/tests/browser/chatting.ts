@@ -11,13 +11,13 @@ export const chatting: Scenario[] = [
       await ann.startChat(ben);
       await ann.say("Are you there? :wave:");
       await ann.progress("Are you there? 👋", "sent");
-      await stage.screenshot(ann, "1 sent");
+      await stage.screenshot(ann, "1-sent");
 
       const again = await stage.signIn(ben);
       await again.row("Ann").locator(".badge").waitFor();
       await ann.progress("Are you there? 👋", "delivered");
-      await stage.screenshot(ann, "2 delivered");
-      await stage.screenshot(again, "2 unread");
+      await stage.screenshot(ann, "2-delivered");
+      await stage.screenshot(again, "2-unread");
 
       await again.open("Ann");
       await ann.progress("Are you there? 👋", "seen");
@@ -25,7 +25,7 @@ export const chatting: Scenario[] = [
       await again.say("Yes, just came home");
       await ann.sees("Yes, just came home");
       await again.progress("Yes, just came home", "seen");
-      await stage.screenshot(ann, "3 seen");
+      await stage.screenshot(ann, "3-seen");
     },
   },
   {
@@ -52,14 +52,14 @@ export const chatting: Scenario[] = [
       await ben.page.locator("#message-input").pressSequentially("I am");
       await ann.page.locator(".typing-line", { hasText: "Ben is typing" }).waitFor();
       await ann.row("Ben").locator(".row-typing").waitFor();
-      await stage.screenshot(ann, "4 typing");
+      await stage.screenshot(ann, "4-typing");
       await ben.page.locator("#message-input").press("Enter");
       await ann.sees("I am");
       await ann.page.locator(".typing-line", { hasText: "typing" }).waitFor({ state: "detached" });
       await ben.leave();
       await ann.page.locator(".chat-sub", { hasText: "last seen" }).waitFor({ timeout: 40_000 });
       await ann.row("Ben").locator(".presence-dot").waitFor({ state: "detached" });
-      await stage.screenshot(ann, "5 last seen");
+      await stage.screenshot(ann, "5-last-seen");
     },
   },
   {
@@ -82,7 +82,7 @@ export const chatting: Scenario[] = [
       await ben.message("Tea at five?").getByRole("button", { name: "Reply" }).click();
       await ben.say("With cake!");
       await ann.message("With cake!").locator(".quote", { hasText: "Tea at five?" }).waitFor();
-      await stage.screenshot(ann, "6 edited and answered");
+      await stage.screenshot(ann, "6-edited-and-answered");
 
       await ann.say("a slip");
       await ben.sees("a slip");

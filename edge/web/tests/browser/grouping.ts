@@ -23,7 +23,7 @@ export const grouping: Scenario[] = [
       await ben.seesLine("Ann added Cleo");
       await cleo.open("Sailing");
       await cleo.seesLine("Ann added you");
-      await stage.screenshot(ann, "11 group details");
+      await stage.screenshot(ann, "11-group-details");
 
       await ann.actOnMember("Ben", "Make an admin");
       await ben.seesLine("Ann made you an admin");
@@ -39,7 +39,7 @@ export const grouping: Scenario[] = [
       await ben.actOnMember("Cleo", "Remove");
       await cleo.seesLine("Ben removed you");
       await cleo.page.locator(".chat-closed").waitFor();
-      await stage.screenshot(cleo, "12 removed");
+      await stage.screenshot(cleo, "12-removed");
 
       await bensPanel.getByRole("button", { name: "Leave the group" }).click();
       await ben.confirm("Leave");
@@ -69,6 +69,9 @@ export const grouping: Scenario[] = [
       await ann.progress("who is in?", "delivered");
       await cleo.open("Three");
       await ann.progress("who is in?", "seen");
+      await ann.message("who is in?").hover();
+      await ann.message("who is in?").getByRole("button", { name: "Seen by" }).click();
+      await ann.page.locator("dialog .member", { hasText: "Cleo" }).getByText("has seen it").waitFor();
     },
   },
   {

@@ -62,7 +62,7 @@ export const looking: Scenario[] = [
       await ben.say("https://example.org/a/very/long/address/that/does/not/fit/into/the/width/of/a/phone/at/all");
       await ann.row("Ben").waitFor();
       assert.equal(await overflow(ann.page), 0);
-      await stage.screenshot(ann, "13 phone list");
+      await stage.screenshot(ann, "13-phone-list");
       await ann.row("Ben").tap();
       await ann.chatTitle("Ben").waitFor();
       assert.equal(await ann.page.locator(".sidebar").isVisible(), false);
@@ -72,7 +72,7 @@ export const looking: Scenario[] = [
       await ann.page.getByRole("toolbar").first().getByRole("button", { name: "Reply" }).tap();
       await ann.say("Sure :+1:");
       await ben.sees("Sure 👍");
-      await stage.screenshot(ann, "14 phone chat");
+      await stage.screenshot(ann, "14-phone-chat");
       await ann.details();
       assert.equal(await overflow(ann.page), 0);
       await ann.page.getByRole("button", { name: "Close details" }).tap();
@@ -127,13 +127,13 @@ export const looking: Scenario[] = [
       const ann = await stage.signUp("Ann", { colorScheme: "dark" });
       const ground = (): Promise<string> => ann.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
       const dark = await ground();
-      await stage.screenshot(ann, "15 dark");
+      await stage.screenshot(ann, "15-dark");
       await ann.page.getByRole("button", { name: /^Theme/ }).click();
       await ann.page.getByRole("button", { name: "Theme: dark" }).click();
       await ann.page.getByRole("button", { name: "Theme: light" }).waitFor();
       const light = await ground();
       assert.notEqual(light, dark);
-      await stage.screenshot(ann, "16 light");
+      await stage.screenshot(ann, "16-light");
       await ann.page.reload();
       await ann.page.getByRole("button", { name: "Theme: light" }).waitFor();
       assert.equal(await ground(), light);

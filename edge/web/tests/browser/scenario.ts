@@ -39,7 +39,7 @@ export class Stage {
   /** Closes all browsers; fails if a page complained. */
   async clear(failed: string | undefined): Promise<void> {
     for (const person of this.#people) {
-      if (failed !== undefined) await this.screenshot(person, `failed ${failed} ${person.name}`).catch(() => {});
+      if (failed !== undefined) await this.screenshot(person, `failed-${failed.replaceAll(/\W+/g, "-")}-${person.name}`).catch(() => {});
       await person.leave().catch(() => {});
     }
     const complaints = this.#people.flatMap((person) => person.complaints);

@@ -280,7 +280,8 @@ export class DevEdge {
     try {
       const name = path === "/" ? "index.html" : normalize(path);
       const data = await readFile(join(this.#root ?? "/nonexistent", name));
-      response.writeHead(200, { "content-type": TYPES[extname(name)] ?? "application/octet-stream" }).end(data);
+      const headers = { "content-type": TYPES[extname(name)] ?? "application/octet-stream", "content-security-policy": "default-src 'self'" };
+      response.writeHead(200, headers).end(data);
     } catch {
       response.writeHead(404).end();
     }
