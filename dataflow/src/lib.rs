@@ -2,12 +2,14 @@
 //!
 //! - [`archive`]: the archive: SQL over everything that was said, and history beyond the views' tail.
 //! - [`conversations`]: the stage that decides what became of each event and whom it is for.
+//! - [`host`]: the worker threads that run the stages' shards on the log.
 //! - [`recipients`]: the stage that numbers each recipient's stream, routes it, and keeps presence.
 //! - [`shard`]: a stage's dataflow for one partition, as the host sees it.
 //! - [`views`]: what the edges read, and the projection that writes it.
 
 pub mod archive;
 pub mod conversations;
+pub mod host;
 pub mod recipients;
 pub mod shard;
 pub mod views;

@@ -1,0 +1,75 @@
+//! What the host counts.
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+/// Labels of a stage.
+pub(super) type StageLabel = [(&'static str, &'static str); 1];
+type CountLabels = [(&'static str, &'static str); 2];
+
+/// The host's metrics.
+pub(crate) struct Metrics {
+    /// Records taken in, by stage.
+    pub(super) records: Family<StageLabel, Counter>,
+    /// Records of one turn of a shard, by stage.
+    pub(super) batch_records: Family<StageLabel, Histogram>,
+    /// What one turn of a shard took, by stage.
+    pub(super) run_seconds: Family<StageLabel, Histogram>,
+    /// From the append of the oldest record of a turn to the end of the turn, by stage: how far the stage is behind.
+    pub(super) lag_seconds: Family<StageLabel, Histogram>,
+    /// Bytes of output that are not durable yet, by stage.
+    pub(super) pending_bytes: Family<StageLabel, Gauge>,
+    /// Appends that failed and were tried again.
+    pub(super) append_failures: Counter,
+    /// What the shards counted, by stage and kind.
+    pub(super) counts: Family<CountLabels, Counter>,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_01, 2.0, 20))
+}
+
+impl Metrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            records: Family::default(),
+            batch_records: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 13))),
+            run_seconds: Family::new_with_constructor(seconds),
+            lag_seconds: Family::new_with_constructor(seconds),
+            pending_bytes: Family::default(),
+            append_failures: Counter::default(),
+            counts: Family::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("tidings_dataflow");
+        registry.register("records", "Records taken in by a stage", metrics.records.clone());
+        registry.register("batch_records", "Records in one turn of a shard", metrics.batch_records.clone());
+        registry.register_with_unit(
+            "run",
+            "Duration of one turn of a shard",
+            Unit::Seconds,
+            metrics.run_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "lag",
+            "Age of the oldest record of a turn when the turn ended",
+            Unit::Seconds,
+            metrics.lag_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "pending",
+            "Output that is not durable yet",
+            Unit::Bytes,
+            metrics.pending_bytes.clone(),
+        );
+        registry.register("append_failures", "Appends tried again", metrics.append_failures.clone());
+        registry.register("counts", "What the shards counted, by kind", metrics.counts.clone());
+        metrics
+    }
+}
