@@ -82,6 +82,8 @@ function tapped(event: MouseEvent, props: BubbleProps, key: string | undefined):
   if (!matchMedia("(hover: none)").matches) return;
   if (event.target instanceof Element && event.target.closest("a, button") !== null) return;
   props.onActive(props.active ? undefined : key);
+  // The actions lie over the upper edge: there must be room for them.
+  if (event.currentTarget instanceof Element) event.currentTarget.closest(".message")?.scrollIntoView({ block: "nearest" });
 }
 
 function Body(props: { message: Message | undefined; text: string }) {

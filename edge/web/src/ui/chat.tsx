@@ -33,7 +33,7 @@ export function Chat(props: { conversation: Conversation }) {
     return () => timeline.trim();
   }, [client, conversationId]);
   useWindowEvent("keydown", (event) => {
-    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open]") !== null) return;
+    if (event.key !== "Escape" || event.defaultPrevented || document.querySelector("dialog[open], .picker") !== null) return;
     if (details) setDetails(false);
     else if (focus !== undefined) setFocus(undefined);
   });

@@ -100,9 +100,6 @@ export function Composer(props: { conversation: Conversation; focus: Focus; onFo
       if (last === undefined) return;
       event.preventDefault();
       onFocus({ kind: "edit", message: last });
-    } else if (event.key === "Escape" && picking) {
-      event.preventDefault();
-      setPicking(false);
     }
   };
   /** The keys of the suggestions; whether the key was one of them. */

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Emoji, categories, search } from "./emoji.ts";
+import { useWindowEvent } from "./hooks.ts";
 
 const FOUND_MAX = 60;
 
@@ -7,8 +8,16 @@ const FOUND_MAX = 60;
 export function EmojiPicker(props: { onPick: (emoji: Emoji) => void; onClose: () => void }) {
   const { onPick, onClose } = props;
   const [typed, setTyped] = useState("");
-  const box = useRef<HTMLDivElement>(null);
+  const field = useRef<HTMLInputElement>(null);
+  useWindowEvent("keydown", (event) => {
+    if (event.key !== "Escape" || event.defaultPrevented) return;
+    event.preventDefault();
+    onClose();
+    document.getElementById("message-input")?.focus();
+  });
   useEffect(() => {
+    // On a phone this would bring up the keyboard, and hide the emoji behind it.
+    if (matchMedia("(hover: hover)").matches) field.current?.focus();
     const outside = (event: PointerEvent): void => {
       const inside = event.target instanceof Element && event.target.closest(".picker, .composer") !== null;
       if (!inside) onClose();
@@ -26,20 +35,9 @@ export function EmojiPicker(props: { onPick: (emoji: Emoji) => void; onClose: ()
     </div>
   );
   return (
-    <div
-      class="picker"
-      ref={box}
-      role="dialog"
-      aria-label="Emoji"
-      onKeyDown={(event) => {
-        if (event.key !== "Escape") return;
-        event.preventDefault();
-        event.stopPropagation();
-        onClose();
-        document.getElementById("message-input")?.focus();
-      }}
-    >
+    <div class="picker" role="dialog" aria-label="Emoji">
       <input
+        ref={field}
         type="search"
         placeholder="Search emoji"
         aria-label="Search emoji"

@@ -32,7 +32,7 @@ export function SeenByDialog(props: { message: Message; onClose: () => void }) {
               <strong>{displayName(member)}</strong>
               <span class="chat-sub">{{ seen: "has seen it", delivered: "has received it", sent: "not yet" }[progress(member)]}</span>
             </span>
-            <ProgressMark progress={progress(member)} />
+            {progress(member) !== "sent" && <ProgressMark progress={progress(member)} />}
           </li>
         ))}
         {members?.length === 0 && <li class="details-quiet">Nobody else was here then.</li>}

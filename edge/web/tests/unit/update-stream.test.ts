@@ -143,3 +143,29 @@ test("receipts move ticks, and never back", async (context) => {
   await until(cell, (value) => value?.lastSeq === 2);
   assert.equal(cell.value?.seenByAllSeq, 1);
 });
+
+test("a connection that died in silence is noticed, and replaced", async (context) => {
+  const { edge, port } = await edgeFor(context);
+  const { client } = await pair(edge, port);
+  context.after(() => client.stop());
+  edge.intercept = () => "silence";
+  client.probe(20);
+  await until(client.state, ({ status }) => status === "waiting");
+  edge.intercept = () => {};
+  await until(client.state, ({ status }) => status === "online");
+});
+
+test("a hole that resuming does not heal leads to a fresh start, not to a circle", async (context) => {
+  const { edge, port } = await edgeFor(context);
+  const { ann, ben, room, client, conversationId } = await pair(edge, port);
+  context.after(() => client.stop());
+  // The server has lost an update for good: the stream goes on after it.
+  edge.world.append(room, ben.user_id, { text: "m1" });
+  await until(client.conversations.watch(conversationId), (value) => value?.lastSeq === 1);
+  edge.deliver = () => false;
+  edge.world.append(room, ben.user_id, { text: "m2" });
+  edge.deliver = () => true;
+  ann.updates.splice(ann.updates.length - 1, 1, { offset: String(ann.updates.length + 50), receipt: { conversation_id: conversationId } });
+  edge.sendAll({ update: ann.updates.at(-1) });
+  await until(client.conversations.watch(conversationId), (value) => value?.lastSeq === 2);
+});
