@@ -103,6 +103,8 @@ pub const SHARD_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// Deltas after which a new base is written.
 pub const CHECKPOINT_DELTAS_MAX: usize = 32;
+/// Size of one object of a checkpoint. Over: another is begun.
+pub const CHECKPOINT_PART_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Manifests of a shard that are kept.
 pub const CHECKPOINTS_KEPT: usize = 3;
 /// How finely presence deadlines are told apart; they are rounded up to it.
