@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidings_schemas::limits;
 
 /// The HTTP door.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpConfig {
     /// The folder of the built web client. Left out, or without an `index.html`: `/` says how to build it.

@@ -58,11 +58,11 @@ fn reference(message: &str) -> Value {
 fn document() -> Value {
     let schemas = Schemas::of_contract();
     let mut paths: Map<String, Value> = Map::new();
-    let mut requests = Vec::new();
-    let mut answers = vec!["ErrorResponse", "ClientFrame", "ServerFrame"];
+    let mut bodies = Vec::new();
+    let mut answers = vec!["ErrorResponse", "ServerFrame"];
     for endpoint in endpoints::all() {
         let (request, given) = endpoint.operation.messages();
-        requests.extend(request);
+        bodies.extend(request);
         answers.extend(given);
         let operation = endpoint.operation.document(endpoint.path, &schemas);
         let methods = paths.entry(endpoint.path).or_insert_with(|| json!({}));
@@ -83,7 +83,7 @@ fn document() -> Value {
         "tags": tags,
         "paths": paths,
         "components": {
-            "schemas": schemas.components(&requests, &answers),
+            "schemas": schemas.components(&bodies, &["ClientFrame"], &answers),
             "securitySchemes": {"bearer": {
                 "type": "http",
                 "scheme": "bearer",

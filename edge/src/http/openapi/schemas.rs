@@ -17,6 +17,8 @@ const TIMESTAMP: &str = ".google.protobuf.Timestamp";
 #[derive(Debug, Default)]
 pub(crate) struct Schemas {
     messages: BTreeMap<String, Documented>,
+    /// Their names as they come in the contract.
+    order: Vec<String>,
     /// The values of each enum, by the name of the message that it stands in.
     enums: BTreeMap<String, Vec<String>>,
 }
@@ -47,6 +49,7 @@ impl Schemas {
                     (0..).zip(&message.field).map(|(field, _)| comment(file, &[4, index, 2, field])).collect();
                 let documented =
                     Documented { descriptor: message.clone(), comment: comment(file, &[4, index]), field_comments };
+                schemas.order.push(message.name().to_owned());
                 schemas.messages.insert(message.name().to_owned(), documented);
             }
         }
@@ -65,15 +68,16 @@ impl Schemas {
         schema
     }
 
-    /// The schemas that these messages need, themselves included. A field that is always there is said to be, in
-    /// messages that only ever come from the server.
-    pub(crate) fn components(&self, requests: &[&str], answers: &[&str]) -> Value {
-        let taken = self.reachable(requests);
-        let given = self.reachable(answers);
-        // A request's own schema stands at its endpoint.
-        let requests: BTreeSet<&str> = requests.iter().copied().collect();
+    /// The schemas that these messages need, in the order of the contract. `bodies` stand at their endpoints, so they are
+    /// here only where something else needs them. A field that is always there is said to be, in messages that only ever
+    /// come from the server.
+    pub(crate) fn components(&self, bodies: &[&str], from_clients: &[&str], from_server: &[&str]) -> Value {
+        let in_bodies: Vec<String> = self.reachable(bodies).into_iter().collect();
+        let in_bodies: Vec<&str> = in_bodies.iter().map(String::as_str).filter(|name| !bodies.contains(name)).collect();
+        let taken = self.reachable(&[from_clients, in_bodies.as_slice()].concat());
+        let given = self.reachable(from_server);
         let mut components = Map::new();
-        for name in taken.union(&given).filter(|name| !requests.contains(name.as_str()) || given.contains(*name)) {
+        for name in self.order.iter().filter(|name| taken.contains(*name) || given.contains(*name)) {
             let is_only_given = !taken.contains(name);
             let schema = self.message(name, |field| is_only_given && is_always_there(field));
             components.insert(name.clone(), schema);
