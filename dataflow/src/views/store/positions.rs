@@ -1,0 +1,87 @@
+//! The positions in memory, and those who wait for one: a waiter is woken by the batch that passes its offset.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
+
+use fjall::Keyspace;
+use tidings_schemas::{
+    topics::Topic,
+    views::{Position, ViewError},
+};
+use tokio::sync::watch;
+
+use super::keys;
+
+/// The next offset of every partition that was ever applied, or waited for.
+pub(super) struct Positions {
+    partitions: RwLock<HashMap<(Topic, u32), watch::Sender<u64>>>,
+}
+
+impl Positions {
+    /// As they stand in the store.
+    pub(super) fn load(rows: &Keyspace) -> fjall::Result<Self> {
+        let mut partitions = HashMap::new();
+        for guard in rows.range(keys::positions()) {
+            let (key, value) = guard.into_inner()?;
+            if let (Some(partition), Ok(next_offset)) = (keys::position_of(&key), value.as_ref().try_into()) {
+                partitions.insert(partition, watch::Sender::new(u64::from_be_bytes(next_offset)));
+            }
+        }
+        Ok(Self { partitions: RwLock::new(partitions) })
+    }
+
+    pub(super) fn get(&self, topic: Topic, partition: u32) -> u64 {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.get(&(topic, partition)).map_or(0, |position| *position.borrow())
+    }
+
+    /// Tells those who wait.
+    pub(super) fn publish(&self, positions: &[Position]) {
+        for position in positions {
+            let partition = (position.topic, position.partition);
+            let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(sender) = partitions.get(&partition) {
+                sender.send_replace(position.next_offset);
+                continue;
+            }
+            drop(partitions);
+            let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+            partitions.entry(partition).or_default().send_replace(position.next_offset);
+        }
+    }
+
+    pub(super) async fn wait_past(
+        &self,
+        topic: Topic,
+        partition: u32,
+        offset: u64,
+        timeout: Duration,
+    ) -> Result<(), ViewError> {
+        let mut position = self.subscribe(topic, partition);
+        if *position.borrow() > offset {
+            return Ok(());
+        }
+        let passed = tokio::time::timeout(timeout, position.wait_for(|next_offset| *next_offset > offset)).await;
+        match passed {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ViewError::Unavailable("the store is closed".to_owned())),
+            Err(_) => Err(ViewError::Unavailable(format!(
+                "{}/{partition} was not applied past offset {offset} in {timeout:?}",
+                topic.name()
+            ))),
+        }
+    }
+
+    fn subscribe(&self, topic: Topic, partition: u32) -> watch::Receiver<u64> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = partitions.get(&(topic, partition)) {
+            return sender.subscribe();
+        }
+        drop(partitions);
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.entry((topic, partition)).or_default().subscribe()
+    }
+}
