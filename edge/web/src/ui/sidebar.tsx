@@ -8,6 +8,7 @@ import { IconChat, IconGroup, IconSearch, IconSignOut } from "./icons.tsx";
 import { titleOf } from "./people.ts";
 import { openConversation } from "./route.ts";
 import { ThemeButton } from "./theme-button.tsx";
+import { Unsent } from "./unsent.tsx";
 
 /** Whose presence is watched for the list: those who were heard from last. */
 const WATCHED_PEERS_MAX = 500;
@@ -64,6 +65,7 @@ export function Sidebar(props: { account: Account; onNewChat: () => void; onNewG
           <IconChat />
         </button>
       </div>
+      <Unsent />
       <ul class="rows" onKeyDown={moveBetweenRows}>
         {shown.map((conversation) => (
           <li key={conversation.conversationId}>

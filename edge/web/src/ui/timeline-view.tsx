@@ -167,7 +167,7 @@ export function TimelineView(props: {
         <div class="timeline-content" ref={scroll.content}>
           <div class="timeline-top">
             {state.loading && <span class="spinner" role="status" aria-label="Loading messages" />}
-            {state.error !== undefined && (
+            {state.error !== undefined && conversation.role !== "" && (
               <button type="button" class="button button-quiet" onClick={() => void timeline.loadOlder()}>
                 Messages could not be read. Try again
               </button>

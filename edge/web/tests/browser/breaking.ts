@@ -119,4 +119,25 @@ export const breaking: Scenario[] = [
       await ben.message("too late").waitFor({ state: "detached" });
     },
   },
+  {
+    name: "a message that is refused when its chat is gone is shown all the same",
+    async run(stage) {
+      const ann = await stage.signUp("Ann");
+      const ben = await stage.signUp("Ben");
+      await ann.createGroup("Short-lived", [ben]);
+      await ben.open("Short-lived");
+      await ben.context.setOffline(true);
+      await ben.page.locator(".banner").waitFor();
+      await ben.say("is anybody there?");
+      await ben.progress("is anybody there?", "pending");
+      await ann.details();
+      await ann.page.getByRole("button", { name: "Delete the group" }).click();
+      await ann.confirm("Delete group");
+      await ann.row("Short-lived").waitFor({ state: "detached" });
+      await ben.context.setOffline(false);
+      await ben.page.locator(".stranded", { hasText: "is anybody there?" }).waitFor();
+      await ben.page.getByRole("button", { name: "Dismiss" }).click();
+      await ben.page.locator(".stranded").waitFor({ state: "detached" });
+    },
+  },
 ];
