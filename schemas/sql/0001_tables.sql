@@ -2,8 +2,8 @@
 --
 -- Every table is a ReplacingMergeTree whose key names a fact once: an insert that is repeated after a crash, or a whole
 -- rebuild from the log, leaves the same facts. Read with FINAL, or through the views of 0002, to see each of them once.
--- Inserts carry a deduplication token made from the log offsets that they hold, so that even before any merge a
--- repeated insert adds nothing (non_replicated_deduplication_window is how many tokens a table remembers).
+-- The engine's own deduplication of inserts (non_replicated_deduplication_window) is not used: it remembers an insert
+-- before the insert is there, so after a crash in between it drops the repeat, and the rows are lost.
 -- Parts are synced before an insert is acknowledged: the position in `source_positions` never claims more than there is.
 -- ${RETENTION_DAYS} is a setting; whole months are dropped once all in them is older.
 
@@ -34,7 +34,7 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(sent_at)
 ORDER BY (conversation_id, seq)
 TTL toDateTime(sent_at) + INTERVAL ${RETENTION_DAYS} DAY
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS message_changes
 (
@@ -55,7 +55,7 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(sent_at)
 ORDER BY (conversation_id, seq, source_partition, source_offset)
 TTL toDateTime(sent_at) + INTERVAL ${RETENTION_DAYS} DAY
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS inbox_entries
 (
@@ -74,7 +74,7 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (recipient_id, offset)
 TTL toDateTime(at) + INTERVAL ${RETENTION_DAYS} DAY
-SETTINGS index_granularity = 4096, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS index_granularity = 4096, ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE TABLE IF NOT EXISTS receipts
 (
@@ -90,7 +90,7 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(moved_at)
 ORDER BY (conversation_id, user_id, source_partition, source_offset)
 TTL toDateTime(moved_at) + INTERVAL ${RETENTION_DAYS} DAY
-SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000, fsync_after_insert = 1, fsync_part_directory = 1;
+SETTINGS ttl_only_drop_parts = 1, fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- How far each partition of the log has been archived. `planned_end` above `next_offset` says that the records between
 -- them are being inserted in the batch `batch`: after a crash the same range is inserted again under the same token.

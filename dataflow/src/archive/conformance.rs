@@ -23,7 +23,7 @@ pub fn conversation(number: u128) -> ConversationId {
     ConversationId::random(0xc0_0000 + number)
 }
 
-/// The entry of a send, at 2026-01-01 and `seq` seconds.
+/// The entry of a send, at [`at_ms`] of its `seq`.
 pub fn entry(conversation: ConversationId, seq: u64, send: &wire::Send) -> wire::Entry {
     let sender = UserId::random(7);
     let event = wire::Event {
@@ -76,9 +76,9 @@ pub fn change(entry: &wire::Entry, text: Option<&str>, at_ms: i64) -> wire::Chan
     }
 }
 
-/// The time of entry `seq`, in milliseconds.
+/// The time of entry `seq`, in milliseconds: `seq` seconds into 2090, so that no retention drops it.
 pub fn at_ms(seq: u64) -> i64 {
-    1_767_225_600_000 + i64::try_from(seq).unwrap_or_default() * 1_000
+    3_786_912_000_000 + i64::try_from(seq).unwrap_or_default() * 1_000
 }
 
 /// The batch of a `timeline` partition's records from `first` on, whose sources have the same offsets.

@@ -1,9 +1,9 @@
 //! The archive in libchdb: [`EmbeddedArchive`], on a thread that writes and a few that read.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ops::RangeInclusive,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use super::{
     migrations::{self, AGEING_TABLES, CREATE_MIGRATIONS_TABLE},
     row_binary::{RowBinaryError, RowBinaryReader, RowBinaryWriter},
     rows,
-    store::{Archive, ArchiveError, Batch, EntriesQuery, Planned, Progress},
+    store::{Archive, ArchiveError, Batch, EntriesQuery, Planned, Progress, TableRows},
     threads::SessionThreads,
 };
 
@@ -46,7 +46,17 @@ pub struct EmbeddedArchive {
     settings: ArchiveSettings,
     writer: SessionThreads,
     readers: SessionThreads,
-    next_source_offsets: Mutex<HashMap<(Topic, u32), u64>>,
+    positions: Mutex<Positions>,
+}
+
+/// What this process knows of the positions in the archive.
+#[derive(Default)]
+struct Positions {
+    /// Whether they were read: before that, any batch may have been begun by a process that died.
+    are_read: bool,
+    next_source_offsets: HashMap<(Topic, u32), u64>,
+    /// Batches whose insert was begun and is not known to have been finished.
+    begun: HashSet<String>,
 }
 
 impl EmbeddedArchive {
@@ -81,7 +91,7 @@ impl EmbeddedArchive {
             limits::ARCHIVE_READS_WAITING_MAX,
             seconds(limits::ARCHIVE_CALL_TIMEOUT),
         )?;
-        Ok(Self { engine, settings, writer, readers, next_source_offsets: Mutex::default() })
+        Ok(Self { engine, settings, writer, readers, positions: Mutex::default() })
     }
 
     /// The engine, to serve SQL from.
@@ -109,9 +119,8 @@ impl EmbeddedArchive {
         Ok(found)
     }
 
-    fn remember(&self, positions: impl Iterator<Item = (Topic, u32, u64)>) {
-        let mut known = self.next_source_offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(positions.map(|(topic, partition, offset)| ((topic, partition), offset)));
+    fn positions(&self) -> MutexGuard<'_, Positions> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -165,19 +174,37 @@ impl Archive for EmbeddedArchive {
             let planned = (planned.end_offset > next_offset).then_some(planned);
             found.push(Progress { topic, partition, next_offset, next_source_offset, planned });
         }
-        self.remember(found.iter().map(|progress| (progress.topic, progress.partition, progress.next_source_offset)));
+        let mut positions = self.positions();
+        positions.are_read = true;
+        for progress in &found {
+            let key = (progress.topic, progress.partition);
+            positions.next_source_offsets.insert(key, progress.next_source_offset);
+            positions.begun.extend(progress.planned.iter().map(|planned| planned.batch.clone()));
+        }
+        drop(positions);
         Ok(found)
     }
 
     fn next_source_offset(&self, topic: Topic, partition: u32) -> u64 {
-        let known = self.next_source_offsets.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&(topic, partition)).copied().unwrap_or(0)
+        self.positions().next_source_offsets.get(&(topic, partition)).copied().unwrap_or(0)
     }
 
     async fn insert(&self, batch: Arc<Batch>) -> Result<(), ArchiveError> {
+        let id = batch.id();
+        let are_read = self.positions().are_read;
+        if !are_read {
+            self.progress().await?;
+        }
+        // Until it is known to be finished, every further attempt looks at what is there already.
+        let begun_before = !self.positions().begun.insert(id.clone());
         let inserted = Arc::clone(&batch);
-        self.writer.run(limits::ARCHIVE_INSERT_TIMEOUT, move |session| insert(session, &batch)).await?;
-        self.remember(inserted.ranges.iter().map(|range| (range.topic, range.partition, range.source.to)));
+        let insert = move |session: &mut Connection| insert(session, &batch, begun_before);
+        self.writer.run(limits::ARCHIVE_INSERT_TIMEOUT, insert).await?;
+        let mut positions = self.positions();
+        positions.begun.remove(&id);
+        for range in &inserted.ranges {
+            positions.next_source_offsets.insert((range.topic, range.partition), range.source.to);
+        }
         Ok(())
     }
 
@@ -237,15 +264,37 @@ impl Archive for EmbeddedArchive {
 
 /// Writes the ranges down, inserts the rows of each table, and moves the positions: in this order, each a step that
 /// can be repeated.
-fn insert(session: &mut Connection, batch: &Batch) -> Result<(), EngineError> {
+fn insert(session: &mut Connection, batch: &Batch, begun_before: bool) -> Result<(), EngineError> {
     let id = batch.id();
     write_positions(session, batch, &id, false)?;
     for rows in &batch.rows {
-        let (table, columns) = (rows.table.name(), rows.table.columns());
-        let insert = format!("INSERT INTO {table} ({columns}) SETTINGS insert_deduplication_token = '{id}'");
-        session.insert(&insert, "RowBinary", [rows.row_binary.as_slice()])?;
+        if begun_before {
+            insert_missing(session, rows)?;
+        } else {
+            insert_rows(session, rows.table.name(), rows)?;
+        }
     }
     write_positions(session, batch, &id, true)
+}
+
+fn insert_rows(session: &mut Connection, into: &str, rows: &TableRows) -> Result<(), EngineError> {
+    let insert = format!("INSERT INTO {into} ({})", rows.table.columns());
+    session.insert(&insert, "RowBinary", [rows.row_binary.as_slice()]).map(|_| ())
+}
+
+/// Inserts the rows whose key is not in the table yet: an attempt before this one may have inserted all, none, or those
+/// of some months.
+fn insert_missing(session: &mut Connection, rows: &TableRows) -> Result<(), EngineError> {
+    let (table, columns, key) = (rows.table.name(), rows.table.columns(), rows.table.key());
+    let again = format!("{table}_again");
+    session.query(&format!("CREATE OR REPLACE TABLE {again} AS {table} ENGINE = Memory"), "Null", &[])?;
+    insert_rows(session, &again, rows)?;
+    let missing = format!(
+        "INSERT INTO {table} ({columns}) SELECT {columns} FROM {again} WHERE ({key}) NOT IN \
+         (SELECT {key} FROM {table} WHERE ({key}) IN (SELECT {key} FROM {again}))"
+    );
+    session.query(&missing, "Null", &[])?;
+    session.query(&format!("DROP TABLE {again} SYNC"), "Null", &[]).map(|_| ())
 }
 
 fn write_positions(session: &mut Connection, batch: &Batch, id: &str, done: bool) -> Result<(), EngineError> {

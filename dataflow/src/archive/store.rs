@@ -61,7 +61,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The batch's name: the same for the same ranges, whenever they are read. Inserts are deduplicated by it.
+    /// The batch's name: the same for the same ranges, whenever they are read.
     pub fn id(&self) -> String {
         let mut ranges: Vec<String> = self
             .ranges
@@ -147,8 +147,8 @@ pub trait Archive: Send + Sync + 'static {
 
     /// Inserts the batch's rows and moves the progress of its partitions to the ends of its ranges.
     ///
-    /// The ranges are written down before the first row, and every insert is deduplicated by the batch's id. So when the
-    /// process dies or an error comes back at any point, a repeat with the same ranges leaves every row visible once.
+    /// The ranges are written down before the first row. So when the process dies or an error comes back at any point,
+    /// the ranges are known, and inserting them again adds only the rows that are not there yet.
     /// When [`Archive::progress`] tells of a range that is planned, that must be inserted before any other.
     async fn insert(&self, batch: Arc<Batch>) -> Result<(), ArchiveError>;
 

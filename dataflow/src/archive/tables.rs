@@ -48,4 +48,14 @@ impl Table {
             }
         }
     }
+
+    /// The columns that name a row once: the table's sorting key.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::TimelineEntries => "conversation_id, seq",
+            Self::MessageChanges => "conversation_id, seq, source_partition, source_offset",
+            Self::Receipts => "conversation_id, user_id, source_partition, source_offset",
+            Self::InboxEntries => "recipient_id, offset",
+        }
+    }
 }

@@ -1,24 +1,25 @@
 //! What the archive's tests share: the process's one engine.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test binary uses some of it, and may panic")]
 
-use std::sync::OnceLock;
+use std::{fs, path::Path, sync::OnceLock};
 
 use tidings_dataflow::archive::{
     Archive as _, ArchiveSettings, EmbeddedArchive,
     libchdb::{Connection, Engine, configuration::EngineConfiguration},
 };
 
-/// The process's engine, in a folder that is removed by the operating system's next clean-up at the latest.
+/// The process's engine, in a folder of the test binary's own, emptied at the start: it may not go while the engine runs,
+/// and the engine runs until the process ends.
 pub fn engine() -> Engine {
-    static ENGINE: OnceLock<(Engine, tempfile::TempDir)> = OnceLock::new();
-    ENGINE
-        .get_or_init(|| {
-            let folder = tempfile::tempdir().unwrap();
-            let engine = Engine::open(&EngineConfiguration::in_folder(folder.path()));
-            (engine.unwrap_or_else(|error| panic!("{error}")), folder)
-        })
-        .0
-        .clone()
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    let open = || {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(concat!(env!("CARGO_CRATE_NAME"), "-archive"));
+        if folder.exists() {
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        Engine::open(&EngineConfiguration::in_folder(folder)).unwrap_or_else(|error| panic!("{error}"))
+    };
+    ENGINE.get_or_init(open).clone()
 }
 
 /// A fresh database for one test.
