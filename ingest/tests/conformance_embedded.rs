@@ -1,6 +1,8 @@
 //! The embedded log does what every log must: with its own file sizes, and with tiny ones, so that the same cases go
 //! through many segments, splits and files.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::Arc;
 
 use tempfile::TempDir;

@@ -11,7 +11,7 @@ use tidings_schemas::topics::{Partitions, Topic};
 use super::queue::QueueLimits;
 
 /// The embedded log's settings, as an operator writes them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EmbeddedConfig {
     /// The folder that holds the log and nothing else.
@@ -45,7 +45,7 @@ impl Default for EmbeddedConfig {
 }
 
 /// How many partitions each kind of topic has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PartitionCounts {
     /// `events` and `timeline`: shards of the conversations stage.
@@ -72,7 +72,7 @@ impl From<PartitionCounts> for Partitions {
 }
 
 /// How long a topic's records are kept. Whole files are dropped, oldest first, as soon as either limit is passed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// At least this long, in seconds. Left out: for good.
