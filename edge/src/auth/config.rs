@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidings_schemas::limits;
 
 /// Accounts and tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthConfig {
     /// Whether anybody may make an account with a password.
@@ -39,7 +39,7 @@ impl Default for AuthConfig {
 }
 
 /// An outside issuer. Exactly one of the key files is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
     /// The `iss` claim, exactly.
