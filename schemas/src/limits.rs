@@ -99,6 +99,12 @@ pub const POLL_BYTES_MAX: usize = 1024 * 1024;
 pub const SHARD_BATCH_RECORDS_MAX: usize = 4_096;
 /// Bytes of output of a shard that are not yet durable. Over: it takes in nothing more.
 pub const SHARD_IN_FLIGHT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Output of a shard in one append. Over: the rest goes in the next.
+pub const SHARD_APPEND_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Output of one turn of a shard past which its next turn takes in fewer records.
+pub const SHARD_TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a shard takes in from one topic in one turn.
+pub const SHARD_POLL_BYTES_MAX: usize = 512 * 1024;
 /// How often a shard is checkpointed.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// Deltas after which a new base is written.

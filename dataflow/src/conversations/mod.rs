@@ -44,7 +44,7 @@ use crate::shard::{
 
 /// Settings of the conversations stage. They are part of what makes its output: the same log with other settings is
 /// another history, so they are changed with care.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConversationsConfig {
     /// Members of a group at the most, its owner included; at most 1,000.

@@ -28,6 +28,16 @@ pub(crate) struct Metrics {
     pub(super) pending_bytes: Family<StageLabel, Gauge>,
     /// Appends that failed and were tried again.
     pub(super) append_failures: Counter,
+    /// The pause of a shard for a snapshot of what changed, by stage.
+    pub(super) snapshot_seconds: Family<StageLabel, Histogram>,
+    /// What it took to write a checkpoint, by stage.
+    pub(super) checkpoint_seconds: Family<StageLabel, Histogram>,
+    /// Bytes of checkpoints' parts, by stage.
+    pub(super) checkpoint_bytes: Family<StageLabel, Counter>,
+    /// Checkpoints that could not be written or used, by stage.
+    pub(super) checkpoint_failures: Family<StageLabel, Counter>,
+    /// When the newest checkpoint was written, in seconds since the Unix epoch, by stage.
+    pub(super) checkpoint_written_at_seconds: Family<StageLabel, Gauge>,
     /// What the shards counted, by stage and kind.
     pub(super) counts: Family<CountLabels, Counter>,
 }
@@ -45,6 +55,11 @@ impl Metrics {
             lag_seconds: Family::new_with_constructor(seconds),
             pending_bytes: Family::default(),
             append_failures: Counter::default(),
+            snapshot_seconds: Family::new_with_constructor(seconds),
+            checkpoint_seconds: Family::new_with_constructor(seconds),
+            checkpoint_bytes: Family::default(),
+            checkpoint_failures: Family::default(),
+            checkpoint_written_at_seconds: Family::default(),
             counts: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("tidings_dataflow");
@@ -69,7 +84,40 @@ impl Metrics {
             metrics.pending_bytes.clone(),
         );
         registry.register("append_failures", "Appends tried again", metrics.append_failures.clone());
+        metrics.register_checkpoints(registry);
         registry.register("counts", "What the shards counted, by kind", metrics.counts.clone());
         metrics
+    }
+
+    fn register_checkpoints(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "snapshot",
+            "Pause of a shard for a snapshot of what changed",
+            Unit::Seconds,
+            self.snapshot_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "checkpoint",
+            "Duration of writing a checkpoint",
+            Unit::Seconds,
+            self.checkpoint_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "checkpoint_written",
+            "Size of the parts of checkpoints",
+            Unit::Bytes,
+            self.checkpoint_bytes.clone(),
+        );
+        registry.register(
+            "checkpoint_failures",
+            "Checkpoints that could not be written or used",
+            self.checkpoint_failures.clone(),
+        );
+        registry.register_with_unit(
+            "checkpoint_written_at",
+            "When the newest checkpoint was written, since the Unix epoch",
+            Unit::Seconds,
+            self.checkpoint_written_at_seconds.clone(),
+        );
     }
 }

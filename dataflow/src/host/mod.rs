@@ -1,20 +1,25 @@
 //! The host: worker threads, each a timely instance of its own, that run the shards of both stages on the log.
 //!
-//! - [`worker`]: a thread: polls its shards' readers, runs them, sleeps until the log wakes it.
-//! - [`output`]: one shard's way back to the log: one append at a time, so that a failed one never lets a later one pass.
-//! - [`metrics`]: what is counted.
+//! - `worker`: a thread: runs its shards in turn, and sleeps until the log wakes it (`wake`).
+//! - `hosted`: one shard with its readers; `opening`: builds it from its newest usable checkpoint.
+//! - `output`: one shard's way back to the log: one append at a time, so that a failed one never lets a later one pass.
+//! - `checkpointing`: when a shard is checkpointed. `metrics`: what is counted.
 
+mod checkpointing;
+mod hosted;
 mod metrics;
+mod opening;
 mod output;
+mod wake;
 mod worker;
 
 use std::{
     io,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle, Thread},
+    thread::{self, JoinHandle},
 };
 
 use prometheus_client::registry::Registry;
@@ -26,15 +31,16 @@ use tidings_schemas::{
 };
 use tokio::sync::mpsc;
 
-use self::{metrics::Metrics, worker::Worker};
+use self::{metrics::Metrics, wake::Waker, worker::Worker};
 use crate::{
+    checkpoints::{self, CheckpointConfig, CheckpointStore},
     conversations::ConversationsConfig,
     recipients::RecipientsConfig,
     shard::{ShardId, Stage},
 };
 
 /// Settings of the host and of both stages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostConfig {
     /// Worker threads; shards are dealt out to them in turn. Never more than the machine has cores to spare: parked
@@ -44,6 +50,8 @@ pub struct HostConfig {
     pub conversations: ConversationsConfig,
     /// Settings of the recipients stage.
     pub recipients: RecipientsConfig,
+    /// Settings of the checkpoints.
+    pub checkpoints: CheckpointConfig,
 }
 
 impl Default for HostConfig {
@@ -52,6 +60,7 @@ impl Default for HostConfig {
             worker_threads: 1,
             conversations: ConversationsConfig::default(),
             recipients: RecipientsConfig::default(),
+            checkpoints: CheckpointConfig::default(),
         }
     }
 }
@@ -62,31 +71,15 @@ pub(crate) struct Context {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) partitions: Partitions,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Where checkpoints are, and what writes them. Without: every start reads the log from its beginning.
+    pub(crate) checkpoints: Option<(CheckpointStore, tokio::runtime::Handle)>,
     stopping: AtomicBool,
 }
 
 impl Context {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
-    }
-}
-
-/// Wakes a worker thread that sleeps. A wake between the thread's last look and its sleep is kept: that is `unpark`'s.
-#[derive(Debug, Default)]
-pub(crate) struct Waker(OnceLock<Thread>);
-
-impl Waker {
-    pub(crate) fn wake(&self) {
-        if let Some(thread) = self.0.get() {
-            thread.unpark();
-        }
-    }
-
-    /// Says which thread to wake: called by the thread itself before its first look.
-    pub(crate) fn adopt_current_thread(&self) {
-        // Called once; a second call would be the same thread.
-        let _ = self.0.set(thread::current());
     }
 }
 
@@ -98,10 +91,10 @@ pub struct Handle {
     failures: mpsc::Receiver<String>,
 }
 
-/// Starts the workers with all shards of both stages.
+/// Starts the workers with all shards of both stages. Checkpoints are written in the running tokio runtime.
 ///
 /// # Errors
-/// When a thread cannot be started.
+/// When a thread cannot be started, or the folder of the checkpoints not be opened.
 pub fn start(
     config: HostConfig,
     log: Arc<dyn Log>,
@@ -115,8 +108,17 @@ pub fn start(
         directory: log.partitions(Topic::Directory),
     };
     let worker_count = config.worker_threads.max(1);
-    let metrics = Metrics::new(registry);
-    let context = Arc::new(Context { config, log, clock, partitions, metrics, stopping: AtomicBool::new(false) });
+    let metrics = Arc::new(Metrics::new(registry));
+    let checkpoints = match &config.checkpoints.directory {
+        Some(directory) => {
+            let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+            let objects = checkpoints::open_folder(directory).map_err(io::Error::other)?;
+            Some((CheckpointStore::new(objects, log.log_id()), runtime))
+        }
+        None => None,
+    };
+    let stopping = AtomicBool::new(false);
+    let context = Arc::new(Context { config, log, clock, partitions, metrics, checkpoints, stopping });
     let mut dealt: Vec<Vec<ShardId>> = vec![Vec::new(); worker_count];
     let all = (0..partitions.conversations)
         .map(|partition| ShardId { stage: Stage::Conversations, partition })

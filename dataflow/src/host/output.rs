@@ -1,84 +1,99 @@
 //! One shard's way back to the log.
 //!
-//! One append is on its way at a time; what the shard gives out meanwhile goes together in the next. So an append that
-//! failed is simply tried again: nothing later has passed it, and the consumers' watermarks stay right.
+//! One append is on its way at a time; what the shard gives out meanwhile waits, and goes together in the next, which
+//! the log's own thread begins as soon as it has done the one before. So an append that failed is simply tried again:
+//! nothing later has passed it, and the consumers' watermarks stay right.
 
 use std::{
+    collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tidings_ingest::{AppendError, Log, NewRecord};
-use tidings_schemas::limits::SHARD_IN_FLIGHT_BYTES_MAX;
+use tidings_schemas::limits::{SHARD_APPEND_BYTES_MAX, SHARD_IN_FLIGHT_BYTES_MAX};
 
-use super::Waker;
+use super::wake::Waker;
 use crate::shard::InputPosition;
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(5);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 
-type Outcome = Arc<Mutex<Option<Result<(), AppendError>>>>;
+/// What one record costs in memory besides its bytes.
+const RECORD_OVERHEAD_BYTES: usize = 96;
 
-/// Records on their way, and the input positions that all of them follow from.
-#[derive(Default)]
+/// What a shard gave out in one turn, or a piece of it; the last piece says how far the shard had taken in its inputs.
 struct Batch {
     records: Vec<NewRecord>,
     bytes: usize,
-    positions: Vec<InputPosition>,
+    positions: Option<Vec<InputPosition>>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Batch>,
+    /// The batches that the append on its way is made of, kept to try again.
+    on_its_way: Vec<Batch>,
+    pending_bytes: usize,
+    durable: Vec<InputPosition>,
+    failed: Option<AppendError>,
+    /// Somebody waits for the append on its way to end.
+    is_awaited: bool,
+}
+
+impl State {
+    /// A batch is durable.
+    fn reach(&mut self, batch: Batch) {
+        self.pending_bytes -= batch.bytes;
+        if let Some(positions) = batch.positions {
+            self.durable = positions;
+        }
+    }
+}
+
+struct Shared {
+    log: Arc<dyn Log>,
+    waker: Arc<Waker>,
+    state: Mutex<State>,
 }
 
 /// See the module.
 pub(super) struct Output {
-    log: Arc<dyn Log>,
-    waker: Arc<Waker>,
-    next: Batch,
-    in_flight: Option<(Batch, Outcome)>,
+    shared: Arc<Shared>,
     retry_at: Option<Duration>,
     retry_delay: Duration,
-    durable: Vec<InputPosition>,
-}
-
-/// What [`Output::step`] came to.
-#[derive(Debug, Default)]
-pub(super) struct Step {
-    /// An append was begun or has ended.
-    pub(super) progressed: bool,
-    /// The last append failed, and will be tried again.
-    pub(super) failed: Option<AppendError>,
 }
 
 impl Output {
     pub(super) fn new(log: Arc<dyn Log>, waker: Arc<Waker>, durable: Vec<InputPosition>) -> Self {
-        Self {
-            log,
-            waker,
-            next: Batch::default(),
-            in_flight: None,
-            retry_at: None,
-            retry_delay: RETRY_DELAY_MIN,
-            durable,
-        }
+        let state = Mutex::new(State { durable, ..State::default() });
+        Self { shared: Arc::new(Shared { log, waker, state }), retry_at: None, retry_delay: RETRY_DELAY_MIN }
     }
 
-    /// Whether more may be taken in: what is not durable yet is bounded.
+    /// Whether more may be taken in: what is not durable yet is bounded. If not, the worker is woken when there is.
     pub(super) fn has_room(&self) -> bool {
-        self.pending_bytes() < SHARD_IN_FLIGHT_BYTES_MAX
+        let mut state = self.shared.lock();
+        let has_room = state.pending_bytes < SHARD_IN_FLIGHT_BYTES_MAX;
+        state.is_awaited |= !has_room;
+        has_room
     }
 
     /// Bytes that are not durable yet.
     pub(super) fn pending_bytes(&self) -> usize {
-        self.next.bytes + self.in_flight.as_ref().map_or(0, |(batch, _)| batch.bytes)
+        self.shared.lock().pending_bytes
     }
 
-    /// Whether everything given out is durable.
-    pub(super) fn is_settled(&self) -> bool {
-        self.in_flight.is_none() && self.next.records.is_empty()
-    }
-
-    /// Everything below these positions is durable, with all that follows from it.
-    pub(super) fn durable(&self) -> &[InputPosition] {
-        &self.durable
+    /// Whether everything below these positions is durable, with all that follows from it. If not, the worker is woken
+    /// when it may be.
+    pub(super) fn is_durable(&self, positions: &[InputPosition]) -> bool {
+        let mut state = self.shared.lock();
+        let is_durable = positions.iter().all(|position| {
+            let reached = state.durable.iter().find(|durable| durable.topic == position.topic);
+            reached.is_some_and(|durable| durable.next_offset >= position.next_offset)
+        });
+        state.is_awaited |= !is_durable;
+        is_durable
     }
 
     /// When a failed append is due again.
@@ -86,67 +101,123 @@ impl Output {
         self.retry_at
     }
 
-    /// Takes what a shard gave out up to these positions.
-    pub(super) fn push(&mut self, records: &mut Vec<NewRecord>, positions: Vec<InputPosition>) {
-        self.next.bytes += records.iter().map(|record| record.key.len() + record.value.len()).sum::<usize>();
-        self.next.records.append(records);
-        self.next.positions = positions;
+    /// Takes what a shard gave out up to these positions, and begins to append it if nothing is on its way.
+    pub(super) fn push(&mut self, records: Vec<NewRecord>, positions: Vec<InputPosition>) {
+        {
+            let mut state = self.shared.lock();
+            let mut piece = Batch { records: Vec::new(), bytes: 0, positions: None };
+            for record in records {
+                let bytes = bytes_of(&record);
+                if piece.bytes > 0 && piece.bytes + bytes > SHARD_APPEND_BYTES_MAX {
+                    let full = mem::replace(&mut piece, Batch { records: Vec::new(), bytes: 0, positions: None });
+                    state.pending_bytes += full.bytes;
+                    state.waiting.push_back(full);
+                }
+                piece.bytes += bytes;
+                piece.records.push(record);
+            }
+            piece.positions = Some(positions);
+            state.pending_bytes += piece.bytes;
+            state.waiting.push_back(piece);
+        }
+        if self.retry_at.is_none() {
+            Shared::begin(&self.shared);
+        }
     }
 
-    /// Looks after the append on its way, and begins the next.
-    pub(super) fn step(&mut self, now: Duration) -> Step {
-        let mut step = Step::default();
-        if let Some((mut batch, outcome)) = self.in_flight.take() {
-            let ended = outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match ended {
-                None => {
-                    self.in_flight = Some((batch, outcome));
-                    return step;
+    /// Sees to an append that failed: tries it again when it is due. Gives back a failure that is new.
+    pub(super) fn step(&mut self, now: Duration) -> Option<AppendError> {
+        let failed = {
+            let mut state = self.shared.lock();
+            let failed = state.failed.take();
+            if failed.is_none() && state.on_its_way.is_empty() && self.retry_at.is_none() {
+                self.retry_delay = RETRY_DELAY_MIN;
+            }
+            failed
+        };
+        if failed.is_some() {
+            self.retry_at = Some(now + self.retry_delay);
+            self.retry_delay = (self.retry_delay * 2).min(RETRY_DELAY_MAX);
+        } else if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            Shared::begin(&self.shared);
+        }
+        failed
+    }
+}
+
+fn bytes_of(record: &NewRecord) -> usize {
+    record.key.len() + record.value.len() + RECORD_OVERHEAD_BYTES
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins to append what waits, unless an append is on its way or has failed and is not due.
+    fn begin(self: &Arc<Self>) {
+        let records = {
+            let mut state = self.lock();
+            if !state.on_its_way.is_empty() || state.failed.is_some() {
+                return;
+            }
+            let mut bytes = 0;
+            let mut records = Vec::new();
+            while let Some(batch) = state.waiting.front() {
+                if bytes > 0 && bytes + batch.bytes > SHARD_APPEND_BYTES_MAX {
+                    break;
                 }
-                Some(Ok(())) => {
-                    self.durable = batch.positions;
-                    self.retry_delay = RETRY_DELAY_MIN;
-                }
-                Some(Err(error)) => {
-                    // Back in front of what came since.
-                    batch.records.append(&mut self.next.records);
-                    batch.bytes += self.next.bytes;
-                    if !self.next.positions.is_empty() {
-                        batch.positions = mem::take(&mut self.next.positions);
-                    }
-                    self.next = batch;
-                    self.retry_at = Some(now + self.retry_delay);
-                    self.retry_delay = (self.retry_delay * 2).min(RETRY_DELAY_MAX);
-                    step.failed = Some(error);
+                bytes += batch.bytes;
+                // Cheap: a record is two shared slices.
+                records.extend_from_slice(&batch.records);
+                if let Some(batch) = state.waiting.pop_front() {
+                    state.on_its_way.push(batch);
                 }
             }
-            step.progressed = true;
-        }
-        if self.retry_at.is_some_and(|at| at > now) {
-            return step;
-        }
-        self.retry_at = None;
-        if self.next.records.is_empty() {
-            if !self.next.positions.is_empty() {
-                // Nothing followed from these.
-                self.durable = mem::take(&mut self.next.positions);
+            if records.is_empty() {
+                // Nothing followed from these inputs (and nothing is on its way before them).
+                for batch in mem::take(&mut state.on_its_way) {
+                    state.reach(batch);
+                }
+                self.wake_if_awaited(&mut state);
+                return;
             }
-            return step;
+            records
+        };
+        // Not under the lock: a refused call is answered at once, on this thread.
+        let shared = Arc::clone(self);
+        self.log.append_with(records, Box::new(move |result| shared.ended(result.map(drop))));
+    }
+
+    /// The append has ended: goes on with the next, or leaves it to the worker to try again.
+    fn ended(self: &Arc<Self>, result: Result<(), AppendError>) {
+        let mut state = self.lock();
+        let batches = mem::take(&mut state.on_its_way);
+        match result {
+            Ok(()) => {
+                for batch in batches {
+                    state.reach(batch);
+                }
+                self.wake_if_awaited(&mut state);
+                drop(state);
+                self.begin();
+            }
+            Err(error) => {
+                // Back in front of what came since.
+                for batch in batches.into_iter().rev() {
+                    state.waiting.push_front(batch);
+                }
+                state.failed = Some(error);
+                drop(state);
+                self.waker.wake();
+            }
         }
-        let batch = mem::take(&mut self.next);
-        let outcome = Outcome::default();
-        // Cheap: a record is two shared slices.
-        let records = batch.records.clone();
-        let (told, waker) = (Arc::clone(&outcome), Arc::clone(&self.waker));
-        self.in_flight = Some((batch, outcome));
-        self.log.append_with(
-            records,
-            Box::new(move |result| {
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(result.map(drop));
-                waker.wake();
-            }),
-        );
-        step.progressed = true;
-        step
+    }
+
+    fn wake_if_awaited(&self, state: &mut State) {
+        if mem::take(&mut state.is_awaited) {
+            self.waker.wake();
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::{
 };
 
 /// Settings of the recipients stage.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RecipientsConfig {
     /// How often a client is asked for a sign of life, in milliseconds. The same as the edges' setting.

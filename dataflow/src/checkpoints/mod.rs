@@ -1,0 +1,133 @@
+//! Checkpoints: a shard's state in object storage, so that a restart reads the newest one and the log's tail, not the
+//! whole log.
+//!
+//! A checkpoint is a manifest and the parts that it names: a base, and the changes since. The manifest is put last, and
+//! whole, so what it names is there; parts are named anew each time and never written twice. Each has its checksum.
+//! Whatever cannot be used (damaged, missing, of a newer program or of another log) is refused with the reason, and the
+//! one before it is taken.
+//!
+//! The worker that hosts a shard only ever writes changes ([`PartWriter`]); that a base does not grow old is seen to by
+//! the [`CheckpointWriter`], which lays the changes over it elsewhere.
+//!
+//! - [`store`]: lists and loads. [`writer`]: writes, merges, prunes. `manifest`, `parts`: their formats.
+
+mod manifest;
+mod parts;
+pub mod store;
+pub mod writer;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use object_store::{ObjectStore, local::LocalFileSystem};
+use serde::{Deserialize, Serialize};
+use tidings_schemas::{limits, topics::Topic};
+
+pub use self::{
+    parts::PartWriter,
+    store::{CheckpointStore, Restored},
+    writer::{CheckpointWriter, Snapshot, Written},
+};
+
+/// The meaning of the parts. A manifest with a newer one is refused.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Settings of the checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// The folder that holds the checkpoints and nothing else. Left out: one in the data folder; where there is no data
+    /// folder either, no checkpoints, and every start reads the whole log.
+    pub directory: Option<PathBuf>,
+    /// How often a shard whose state changed is checkpointed, in milliseconds.
+    pub interval_ms: u64,
+    /// Changes after which a new base is written.
+    pub deltas_max: usize,
+    /// Manifests of a shard that are kept.
+    pub kept: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            interval_ms: u64::try_from(limits::CHECKPOINT_INTERVAL.as_millis()).unwrap_or(u64::MAX),
+            deltas_max: limits::CHECKPOINT_DELTAS_MAX,
+            kept: limits::CHECKPOINTS_KEPT,
+        }
+    }
+}
+
+/// A folder as an object store, made if it is not there. What is put is on the disk when the call returns.
+///
+/// # Errors
+/// [`CheckpointError::Folder`] when it cannot be made.
+pub fn open_folder(directory: &Path) -> Result<Arc<dyn ObjectStore>, CheckpointError> {
+    let folder = |error: String| CheckpointError::Folder { directory: directory.to_owned(), error };
+    std::fs::create_dir_all(directory).map_err(|error| folder(error.to_string()))?;
+    let files = LocalFileSystem::new_with_prefix(directory).map_err(|error| folder(error.to_string()))?;
+    Ok(Arc::new(files.with_fsync(true)))
+}
+
+/// Why a checkpoint cannot be written or used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The folder cannot be made or opened.
+    #[error("the checkpoint folder {} cannot be used: {error} (check that it is writable)", directory.display())]
+    Folder {
+        /// The folder.
+        directory: PathBuf,
+        /// What the system says.
+        error: String,
+    },
+    /// The store refused or failed.
+    #[error("the checkpoint store failed: {0}")]
+    Store(#[from] object_store::Error),
+    /// Not what was written.
+    #[error("checkpoint object {name} is damaged: {what}")]
+    Damaged {
+        /// The object.
+        name: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Written by a newer program.
+    #[error(
+        "checkpoint {name} has schema version {found}, and this program knows {SCHEMA_VERSION} (it was written by a newer one)"
+    )]
+    NewerSchema {
+        /// The manifest.
+        name: String,
+        /// Its version.
+        found: u32,
+    },
+    /// Of another log: its offsets mean nothing here.
+    #[error("checkpoint {name} is of the log {found:032x}, and this log is {expected:032x}")]
+    OtherLog {
+        /// The manifest.
+        name: String,
+        /// The log it is of.
+        found: u128,
+        /// The log that is here.
+        expected: u128,
+    },
+    /// It stands where the log does not reach: the log was cut or replaced, or retention has overtaken the checkpoint.
+    #[error("checkpoint {name} stands at offset {offset} of {}, and the log holds {start} to {end}", topic.name())]
+    OutsideLog {
+        /// The manifest.
+        name: String,
+        /// The input topic.
+        topic: Topic,
+        /// Where the checkpoint stands.
+        offset: u64,
+        /// The oldest record that the log keeps.
+        start: u64,
+        /// The next to be written.
+        end: u64,
+    },
+    /// The work was cut short because the process stops.
+    #[error("the checkpoint was not finished: the process stops")]
+    Stopped,
+}
