@@ -1,5 +1,5 @@
 import { render } from "preact";
-import { App } from "./ui/app.tsx";
+import { App } from "./ui/app/app.tsx";
 import "./ui/styles/tokens.css";
 import "./ui/styles/base.css";
 import "./ui/styles/controls.css";

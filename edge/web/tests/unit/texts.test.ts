@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import type { OutboxEntry } from "../../src/sdk/outbox.ts";
 import { decodeMessage } from "../../src/sdk/wire.ts";
-import { categories, search, unfinishedShortcode, withEmoji } from "../../src/ui/emoji.ts";
-import { dayName, daysBetween, lastSeen } from "../../src/ui/format.ts";
-import { layOut } from "../../src/ui/grouping.ts";
-import { isJumbo, pieces } from "../../src/ui/rich-text.ts";
+import { categories, search, unfinishedShortcode, withEmoji } from "../../src/ui/words/emoji.ts";
+import { dayName, daysBetween, lastSeen } from "../../src/ui/words/format.ts";
+import { layOut } from "../../src/ui/chat/grouping.ts";
+import { isJumbo, pieces } from "../../src/ui/words/rich-text.ts";
 
 test("shortcodes become emoji, and everything else stays", () => {
   assert.equal(withEmoji(":smile: and :+1:"), "😄 and 👍");
