@@ -10,6 +10,7 @@ import { openConversation } from "../parts/route.ts";
 import type { Account } from "./account.ts";
 import { Announcer } from "./announcer.tsx";
 import { ConnectionBanner } from "./connection-banner.tsx";
+import { notifyOf } from "./notifications.ts";
 
 /** The signed-in program: the list on the left, the open chat on the right; on a phone one at a time. */
 export function Shell(props: { account: Account }) {
@@ -20,6 +21,7 @@ export function Shell(props: { account: Account }) {
   const conversation = conversations.find(({ conversationId }) => conversationId === open);
   const [dialog, setDialog] = useState<"chat" | "group">();
   const close = (): void => setDialog(undefined);
+  useEffect(() => notifyOf(client), [client]);
   useTitle(conversations.reduce((sum, item) => sum + unreadCount(item), 0));
 
   return (

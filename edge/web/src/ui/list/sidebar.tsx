@@ -1,9 +1,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Account } from "../app/account.ts";
 import { signOut } from "../app/account.ts";
+import { notifying, switchNotifications } from "../app/notifications.ts";
 import { Avatar } from "../parts/avatar.tsx";
 import { useClient, useTicking, useWatch, useWindowEvent } from "../parts/hooks.ts";
-import { IconChat, IconGroup, IconSearch, IconSignOut } from "../parts/icons.tsx";
+import { IconBell, IconBellOff, IconChat, IconGroup, IconSearch, IconSignOut } from "../parts/icons.tsx";
 import { openConversation } from "../parts/route.ts";
 import { ThemeButton } from "../parts/theme-button.tsx";
 import { titleOf } from "../words/people.ts";
@@ -20,6 +21,8 @@ export function Sidebar(props: { account: Account; onNewChat: () => void; onNewG
   const conversations = useWatch(client.conversations.sorted);
   const loaded = useWatch(client.loaded);
   const open = useWatch(openConversation);
+  const notified = useWatch(notifying);
+  const bell = notified ? "Notifications are on" : "Notifications are off";
   const [filter, setFilter] = useState("");
   const search = useRef<HTMLInputElement>(null);
   useTicking(60_000);
@@ -40,6 +43,16 @@ export function Sidebar(props: { account: Account; onNewChat: () => void; onNewG
           <strong>{account.displayName}</strong>
           <span class="handle">@{account.username}</span>
         </div>
+        <button
+          type="button"
+          class="icon-button"
+          title={bell}
+          aria-label={bell}
+          aria-pressed={notified}
+          onClick={() => void switchNotifications()}
+        >
+          {notified ? <IconBell /> : <IconBellOff />}
+        </button>
         <ThemeButton />
         <button type="button" class="icon-button" title="Sign out" aria-label="Sign out" onClick={() => signOut()}>
           <IconSignOut />
