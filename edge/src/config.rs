@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tidings_schemas::limits;
 
 /// Settings of an edge node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Address and port for HTTP and WebSocket. Port 0: any free one.

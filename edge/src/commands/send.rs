@@ -19,6 +19,7 @@ use crate::{
 
 /// What a sender is told, as it happens: one of these, or `Queued` and then at most one `Rejected`.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly always the large one, and never kept")]
 pub enum SendEvent {
     /// The message has its place.
     Sent(client::Message),
@@ -39,6 +40,7 @@ pub enum SendEvent {
 
 /// What became of a send.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly always the large one, and never kept")]
 pub enum SendOutcome {
     /// The message has its place.
     Sent {

@@ -214,7 +214,7 @@ impl Session {
         while self.connection.is_open() {
             let next = {
                 let mut stream = self.stream();
-                let next = stream.next();
+                let next = stream.next_step();
                 if let Next::Write(offset, update) = &next {
                     self.write(*offset, update);
                     self.connection.wake();

@@ -156,7 +156,7 @@ impl Stream {
     }
 
     /// What to do next, for the one who catches up.
-    pub fn next(&mut self) -> Next {
+    pub fn next_step(&mut self) -> Next {
         let State::CatchingUp { last, target, held } = &mut self.state else { return Next::Done };
         while held.front().is_some_and(|(offset, _)| *offset <= *last) {
             held.pop_front();
@@ -226,7 +226,7 @@ mod tests {
         }
         assert!(stream.wrote(1));
         assert!(
-            matches!(stream.next(), Next::Read { last: 1, target } if target > 1 + CATCH_UP_HELD_UPDATES_MAX as u64)
+            matches!(stream.next_step(), Next::Read { last: 1, target } if target > 1 + CATCH_UP_HELD_UPDATES_MAX as u64)
         );
     }
 
@@ -264,7 +264,7 @@ mod tests {
                     }
                     return;
                 }
-                match stream.next() {
+                match stream.next_step() {
                     Next::Write(offset, _) => written.push(offset),
                     Next::Read { last, target } => pending_reads.extend((last + 1..=target).take(5)),
                     Next::Done => *reading = false,

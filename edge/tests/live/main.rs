@@ -1,0 +1,9 @@
+//! The WebSocket side of the client contract, with real sockets, against an edge on the real log, stages and views.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+mod bad_input;
+mod chat;
+mod pressure;
+mod resume;
+mod support;

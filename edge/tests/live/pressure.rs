@@ -1,0 +1,193 @@
+//! Limits, and what happens at each.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::json;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::{
+    Backend, Client,
+    client::{PATIENCE, Received, number},
+};
+
+/// A connection whose socket holds little, and whose client reads nothing until it is told to.
+async fn slow_client(user: &crate::support::User) -> Client {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let stream = socket.connect(user.address).await.unwrap();
+    let mut client = Client::over(stream, user.address).await;
+    let welcome = client.call("hello", json!({"token": user.token, "device_id": "slow"})).await;
+    client.welcome = welcome["welcome"].clone();
+    client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_consumer_is_closed_and_loses_nothing() {
+    let backend = Backend::start();
+    let edge = backend.edge(|config| {
+        config.outgoing_queue_bytes_max = 256 * 1024;
+        config.user_sends_per_second = 0;
+    });
+    let (ann, bob) = (edge.user("ann").await, edge.user("bob").await);
+    let chat = ann.conversation("direct", &[&bob]).await;
+    let mut bobs = slow_client(&bob).await;
+    let (epoch, begin) = (bobs.welcome["epoch"].as_str().unwrap().to_owned(), number(&bobs.welcome["offset"]));
+    let mut anns = ann.connect("phone").await;
+    let text = "x".repeat(15_000);
+    let mut sent = 0;
+    while edge.metric(r#"tidings_edge_closes_total{code="slow_consumer"}"#) == 0.0 {
+        anns.say(&chat, &format!("m{sent}"), &text).await;
+        sent += 1;
+        assert!(sent < 2_000, "it was never closed");
+    }
+    // Ann has had her replies all the time. Bob reads on: whole frames, contiguous offsets, then the code (or, as he did
+    // not take what was in the sockets in time, the end of the connection).
+    let mut after = begin;
+    loop {
+        match bobs.receive().await {
+            Received::Frame(frame) => {
+                assert_eq!(number(&frame["update"]["offset"]), after + 1);
+                after += 1;
+            }
+            Received::Closed(code) => {
+                assert_eq!(code, 4001);
+                break;
+            }
+            Received::Broken => break,
+        }
+    }
+    let mut bobs = bob.resume("slow", Some((&epoch, after))).await;
+    let mut texts = 0;
+    while after < begin + sent {
+        let update = bobs.update().await;
+        assert_eq!(number(&update["offset"]), after + 1);
+        after += 1;
+        texts += 1;
+    }
+    assert!(texts > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_answers_no_pings_is_closed() {
+    let backend = Backend::start();
+    let edge = backend.edge(|config| config.ping_interval_ms = 100);
+    let ann = edge.user("ann").await;
+    let mut client = ann.connect("phone").await;
+    // Nothing is read, so nothing is answered.
+    let closed = async {
+        while edge.metric(r#"tidings_edge_closes_total{code="ping_timeout"}"#) == 0.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    assert_eq!(client.closed().await, 4002);
+    // One that reads answers by itself.
+    let mut client = ann.connect("phone").await;
+    for _ in 0..5 {
+        let message = tokio::time::timeout(PATIENCE, client.socket.next()).await.unwrap().unwrap().unwrap();
+        assert!(matches!(message, Message::Ping(_)), "{message:?}");
+        client.socket.flush().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_sends_are_told_when_to_come_back() {
+    let backend = Backend::start();
+    let edge = backend.edge(|config| {
+        config.user_sends_per_second = 10;
+        config.user_sends_burst = 5;
+    });
+    let (ann, bob) = (edge.user("ann").await, edge.user("bob").await);
+    let chat = bob.conversation("direct", &[&ann]).await;
+    let mut anns = ann.connect("phone").await;
+    let mut limited = 0;
+    let mut wait = 0;
+    for n in 0..10 {
+        let reply = anns.say(&chat, &format!("m{n}"), "quick").await;
+        if reply["error"]["code"] == json!("rate_limited") {
+            limited += 1;
+            wait = reply["error"]["retry_after_ms"].as_u64().unwrap();
+            assert_eq!(reply["error"]["retryable"], json!(true));
+        }
+    }
+    assert!(limited > 0);
+    assert!((1..=1_000).contains(&wait), "{wait}");
+    tokio::time::sleep(Duration::from_millis(wait)).await;
+    assert!(anns.say(&chat, "later", "slow").await["sent"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_connection_too_many_is_sent_away_and_comes_back() {
+    let backend = Backend::start();
+    let edge = backend.edge(|config| config.connections_max = 2);
+    let ann = edge.user("ann").await;
+    let one = ann.connect("one").await;
+    let _two = ann.connect("two").await;
+    let mut three = Client::open(ann.address).await;
+    assert_eq!(three.closed().await, 4003);
+    drop(three);
+    one.leave().await;
+    while edge.metric("tidings_edge_connections") > 1.0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(ann.connect("three").await.welcome.is_object());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connects_of_one_address_are_limited() {
+    let backend = Backend::start();
+    let edge = backend.edge(|config| {
+        config.limit_loopback = true;
+        config.address_requests_per_second = 1;
+        config.address_requests_burst = 4;
+    });
+    let mut refused = 0;
+    for _ in 0..10 {
+        let stream = TcpStream::connect(edge.handle.address()).await.unwrap();
+        let url = format!("ws://{}/v1/connect", edge.handle.address());
+        match tokio_tungstenite::client_async(url, stream).await {
+            Ok(_) => {}
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
+                assert_eq!(response.status().as_u16(), 429);
+                assert!(response.headers().contains_key("retry-after"));
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused >= 5, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_comes_back_takes_its_place() {
+    let backend = Backend::start();
+    let edge = backend.edge(|_| {});
+    let ann = edge.user("ann").await;
+    let mut old = ann.connect("phone").await;
+    let mut other = ann.connect("laptop").await;
+    let _new = ann.connect("phone").await;
+    assert_eq!(old.closed().await, 4503);
+    assert!(other.call("watch_presence", json!({"user_ids": []})).await["ok"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_reset_in_the_middle_frees_everything() {
+    let backend = Backend::start();
+    let edge = backend.edge(|_| {});
+    let ann = edge.user("ann").await;
+    for _ in 0..50 {
+        let client = ann.connect("phone").await;
+        let stream = client.socket.into_inner();
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(stream);
+    }
+    let gone = async {
+        while edge.metric("tidings_edge_connections") > 0.0 || edge.metric("tidings_edge_sessions") > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}

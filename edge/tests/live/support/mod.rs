@@ -1,0 +1,142 @@
+//! A whole Tidings in the test's process, and clients of it.
+
+pub(crate) mod client;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use prometheus_client::registry::Registry;
+use tempfile::TempDir;
+use tidings_dataflow::{
+    host::{self, HostConfig},
+    views::{
+        projection::{self, ProjectionConfig},
+        store::{FjallViews, StoreConfig},
+    },
+};
+use tidings_edge::{
+    Config, Dependencies,
+    auth::AuthConfig,
+    http::{Check, Host, HttpConfig},
+};
+use tidings_ingest::{
+    Log,
+    embedded::{
+        EmbeddedLog,
+        config::{EmbeddedConfig, PartitionCounts},
+    },
+};
+use tidings_schemas::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+
+pub(crate) use client::{Client, User};
+
+/// A process around an edge that has nothing to say.
+struct QuietHost;
+
+#[async_trait::async_trait]
+impl Host for QuietHost {
+    async fn checks(&self) -> Vec<Check> {
+        Vec::new()
+    }
+
+    fn metrics_text(&self) -> String {
+        String::new()
+    }
+}
+
+/// Everything but the edge: what survives an edge.
+pub(crate) struct Backend {
+    pub(crate) folder: TempDir,
+    pub(crate) log: Arc<dyn Log>,
+    views: Arc<FjallViews>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    _host: host::Handle,
+    _projection: projection::Handle,
+}
+
+impl Backend {
+    pub(crate) fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let log = open_log(folder.path(), Arc::clone(&clock), Arc::clone(&entropy));
+        let views =
+            Arc::new(FjallViews::open(&folder.path().join("views"), log.log_id(), &StoreConfig::default()).unwrap());
+        let mut registry = Registry::default();
+        let host = host::start(HostConfig::default(), Arc::clone(&log), Arc::clone(&clock), &mut registry).unwrap();
+        let projection = projection::start(
+            &ProjectionConfig::default(),
+            Arc::clone(&log),
+            views.clone(),
+            tokio::runtime::Handle::current(),
+            &mut registry,
+        )
+        .unwrap();
+        Self { folder, log, views, clock, entropy, _host: host, _projection: projection }
+    }
+
+    /// An edge on it, which listens on a free port.
+    pub(crate) fn edge(&self, change: impl FnOnce(&mut Config)) -> Edge {
+        let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
+        change(&mut config);
+        // Cheap hashes: it is not them that are tested.
+        let auth = AuthConfig { password_hash_memory_kib: 8, password_hash_iterations: 1, ..AuthConfig::default() };
+        let dependencies = Dependencies {
+            log: Arc::clone(&self.log),
+            views: self.views.clone(),
+            history: None,
+            host: Arc::new(QuietHost),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+            data_directory: self.folder.path().to_owned(),
+            group_members_max: 100,
+        };
+        let mut registry = Registry::default();
+        let handle = tidings_edge::start(config, auth, HttpConfig::default(), dependencies, &mut registry).unwrap();
+        Edge { handle, registry }
+    }
+}
+
+fn open_log(folder: &Path, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<dyn Log> {
+    let config = EmbeddedConfig {
+        directory: folder.join("log"),
+        partitions: Some(PartitionCounts::default()),
+        ..EmbeddedConfig::default()
+    };
+    Arc::new(EmbeddedLog::open(&config, clock, entropy).unwrap())
+}
+
+/// A running edge.
+pub(crate) struct Edge {
+    pub(crate) handle: tidings_edge::Handle,
+    registry: Registry,
+}
+
+impl Edge {
+    /// The metrics, as text.
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    /// The value of a metric with its labels, as it stands in the text; zero if it is not there.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// A new account.
+    pub(crate) async fn user(&self, name: &str) -> User {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let username = format!("{name}{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        User::register(self.handle.address(), &username).await
+    }
+}
