@@ -238,6 +238,8 @@ export class TidingsClient {
     this.#receipts.setOnline(online);
     this.outbox.setOnline(online);
     this.#synchroniser.setOnline(online);
+    if (!online) return;
+    for (const timeline of this.#timelines.values()) if (timeline.state.value.error !== undefined) void timeline.loadOlder();
   }
 
   #pushed(frame: Json): void {

@@ -169,3 +169,17 @@ test("a hole that resuming does not heal leads to a fresh start, not to a circle
   edge.sendAll({ update: ann.updates.at(-1) });
   await until(client.conversations.watch(conversationId), (value) => value?.lastSeq === 2);
 });
+
+test("messages that could not be read without a connection are read when it is back", async (context) => {
+  const { edge, port } = await edgeFor(context);
+  const { ben, room, client, conversationId } = await pair(edge, port);
+  context.after(() => client.stop());
+  edge.world.append(room, ben.user_id, { text: "m1" });
+  await edge.crash();
+  const timeline = client.timeline(conversationId);
+  await timeline.open();
+  assert.equal(timeline.state.value.error?.code, "network");
+  await edge.listen(port);
+  await until(timeline.state, ({ messages }) => messages.length === 1);
+  assert.equal(timeline.state.value.error, undefined);
+});
