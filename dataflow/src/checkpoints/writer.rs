@@ -173,18 +173,28 @@ impl CheckpointWriter {
     async fn prune(&self) -> Result<(), CheckpointError> {
         let names = self.store.names(self.shard).await?;
         let mut manifests: Vec<&String> = names.iter().filter(|name| name.ends_with(MANIFEST)).collect();
-        manifests.sort_unstable();
-        let (old, kept) = manifests.split_at(manifests.len().saturating_sub(self.kept));
+        manifests.sort_unstable_by(|one, other| other.cmp(one));
         let mut needed = HashSet::new();
-        for name in kept {
+        let mut kept = 0;
+        let mut all_are_known = true;
+        for name in manifests {
+            if kept == self.kept {
+                self.store.objects.delete(&path(self.shard, name)).await?;
+                continue;
+            }
             match self.store.manifest(self.shard, name).await {
-                Ok(manifest) => needed.extend(manifest.parts.into_iter().map(|part| part.name)),
-                // Nothing that it may name can be told from what can go.
+                Ok(manifest) => {
+                    kept += 1;
+                    needed.extend(manifest.parts.into_iter().map(|part| part.name));
+                }
+                // A newer program may come back to it, and which parts it needs only that one knows.
+                Err(CheckpointError::NewerSchema { .. }) => all_are_known = false,
+                Err(CheckpointError::Damaged { .. }) => self.store.objects.delete(&path(self.shard, name)).await?,
                 Err(error) => return Err(error),
             }
         }
-        for name in old {
-            self.store.objects.delete(&path(self.shard, name)).await?;
+        if !all_are_known {
+            return Ok(());
         }
         // Parts of a manifest that is still to come have at least this number.
         let unneeded = names.iter().filter(|name| {
