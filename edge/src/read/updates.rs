@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tidings_schemas::{
     client::{self, update},
     ids::{ConversationId, UserId},
-    limits::{UPDATES_PAGE_ITEMS_MAX, VIEW_WAIT_TIMEOUT},
+    limits::{ARCHIVE_READ_ROWS_MAX, UPDATES_PAGE_ITEMS_MAX, VIEW_WAIT_TIMEOUT},
     time::Timestamp,
     topics::{Topic, user_partition},
     views::{Key, Scan, Table, ViewError, last_inbox_offset},
@@ -20,9 +21,13 @@ use tidings_schemas::{
 use super::{Order, Reads, conversations::message_of, convert, decode};
 use crate::error::ApiError;
 
-/// Entries of one conversation that the history is asked for at once, although some in between are not wanted: fewer
-/// calls against more rows.
+/// Entries that the history is asked for although they are not wanted, between two that are: fewer calls against more
+/// rows.
 const HISTORY_GAP_MAX: u64 = 64;
+/// Entries that the history is asked for in one call.
+const HISTORY_RUN_MAX: u64 = ARCHIVE_READ_ROWS_MAX as u64;
+/// Calls of the history at once, for one page.
+const HISTORY_CALLS_MAX: usize = 4;
 
 /// A part of a user's update stream.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -216,9 +221,14 @@ impl Reads {
                 None => missing.push(place),
             }
         }
-        for (conversation, begin, end) in runs(&missing) {
+        let calls = runs(&missing).into_iter().map(|(conversation, begin, end)| async move {
             let limit = usize::try_from(end - begin + 1).unwrap_or(usize::MAX);
-            for row in self.older_entries(conversation, begin..=end, Order::OldestFirst, limit).await? {
+            let rows = self.older_entries(conversation, begin..=end, Order::OldestFirst, limit).await?;
+            Ok::<_, ApiError>((conversation, rows))
+        });
+        let mut calls = stream::iter(calls).buffer_unordered(HISTORY_CALLS_MAX);
+        while let Some((conversation, rows)) = calls.try_next().await? {
+            for row in rows {
                 if let Some(seq) = row.entry.as_ref().map(|entry| entry.seq) {
                     entries.insert((conversation, seq), row);
                 }
@@ -232,12 +242,16 @@ fn place(reference: &wire::EntryReference) -> (ConversationId, u64) {
     (reference.conversation_id.map(ConversationId::from).unwrap_or_default(), reference.seq)
 }
 
-/// Places in ascending order as ranges of seqs, each of one conversation and without a wide gap in it.
+/// Places in ascending order as ranges of seqs, each of one conversation, bounded and without a wide gap in it.
 fn runs(places: &[(ConversationId, u64)]) -> Vec<(ConversationId, u64, u64)> {
     let mut runs: Vec<(ConversationId, u64, u64)> = Vec::new();
     for (conversation, seq) in places {
         match runs.last_mut() {
-            Some((last, _, end)) if last == conversation && seq - *end <= HISTORY_GAP_MAX => *end = *seq,
+            Some((last, begin, end))
+                if last == conversation && seq - *end <= HISTORY_GAP_MAX && seq - *begin < HISTORY_RUN_MAX =>
+            {
+                *end = *seq;
+            }
             _ => runs.push((*conversation, *seq, *seq)),
         }
     }
@@ -259,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_span_small_gaps_and_never_two_conversations() {
+    fn runs_are_bounded_span_small_gaps_and_never_two_conversations() {
         let (one, two) = (ConversationId(1), ConversationId(2));
         let far = 5 + HISTORY_GAP_MAX + 1;
         assert_eq!(
@@ -267,5 +281,7 @@ mod tests {
             [(one, 1, 5), (one, far, far), (two, far, far)],
         );
         assert_eq!(runs(&[]), []);
+        let many: Vec<_> = (1..=HISTORY_RUN_MAX + 1).map(|seq| (one, seq)).collect();
+        assert_eq!(runs(&many), [(one, 1, HISTORY_RUN_MAX), (one, HISTORY_RUN_MAX + 1, HISTORY_RUN_MAX + 1)]);
     }
 }

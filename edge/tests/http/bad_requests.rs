@@ -51,7 +51,7 @@ async fn bad_bodies_and_queries_get_their_code() {
     let long_text = send(json!({"text": "x".repeat(16 * 1024 + 1)}));
     let huge = format!("{{\"title\": \"{}\"}}", "x".repeat(300 * 1024));
     let deep = "[".repeat(10_000);
-    let (long_title, many_ids) = (json!({"title": "x".repeat(129)}).to_string(), vec![NOBODY; 11].join("\",\""));
+    let (long_title, many_ids) = (json!({"title": "x".repeat(129)}).to_string(), [NOBODY; 11].join("\",\""));
     let attachments = send(json!({"attachments": vec![json!({"media_id": "m"}); 11]}));
     let table: &[(&str, &str, &[u8], u16, &str)] = &[
         ("POST", conversations, b"", 400, "invalid_argument"),
