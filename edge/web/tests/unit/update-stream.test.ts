@@ -180,6 +180,7 @@ test("messages that could not be read without a connection are read when it is b
   await timeline.open();
   assert.equal(timeline.state.value.error?.code, "network");
   await edge.listen(port);
-  await until(timeline.state, ({ messages }) => messages.length === 1);
+  const { messages } = await until(timeline.state, ({ fresh }) => !fresh);
+  assert.deepEqual(texts(messages), ["m1"]);
   assert.equal(timeline.state.value.error, undefined);
 });
