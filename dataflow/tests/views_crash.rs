@@ -4,6 +4,8 @@
 //!
 //! `TIDINGS_CRASH_ROUNDS` sets the number of kills.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     collections::BTreeMap,
     env, fs,

@@ -1,6 +1,8 @@
 //! The embedded store of the views: it passes the conformance suite, drops what is of another log or damaged, and is
 //! held by one process alone.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{fs, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;

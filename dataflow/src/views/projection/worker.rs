@@ -106,7 +106,10 @@ impl Worker {
             if positions.is_empty() {
                 self.signal.caught_up.store(true, Ordering::Release);
                 applied_at = None;
-                thread::park();
+                // The pause above may have taken the wake-up that came with the stop.
+                if !self.signal.is_stopping() {
+                    thread::park();
+                }
                 continue;
             }
             self.apply(steps, positions, &mut cache)?;

@@ -1,0 +1,71 @@
+//! A real store that now and then says that it is unavailable: before it has done what was asked, or after.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rand::{Rng, rngs::StdRng};
+use tidings_dataflow::views::store::FjallViews;
+use tidings_schemas::{
+    topics::Topic,
+    views::{Key, Position, Scan, ViewError, ViewStore, Write},
+};
+
+/// Fails one call in sixty.
+pub(crate) struct Flaky {
+    inner: Arc<FjallViews>,
+    random: Mutex<StdRng>,
+    failures: AtomicUsize,
+}
+
+impl Flaky {
+    pub(crate) fn new(inner: Arc<FjallViews>, random: StdRng) -> Self {
+        Self { inner, random: Mutex::new(random), failures: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn failures(&self) -> usize {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn fail(&self) -> Result<(), ViewError> {
+        if self.random.lock().unwrap().random_ratio(1, 60) {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+            return Err(ViewError::Unavailable("on purpose".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ViewStore for Flaky {
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, ViewError> {
+        self.fail()?;
+        self.inner.get(keys).await
+    }
+
+    async fn scan(&self, scan: Scan) -> Result<Vec<(Bytes, Bytes)>, ViewError> {
+        self.fail()?;
+        self.inner.scan(scan).await
+    }
+
+    async fn apply(&self, writes: Vec<Write>, positions: Vec<Position>) -> Result<(), ViewError> {
+        self.fail()?;
+        self.inner.apply(writes, positions).await?;
+        self.fail()
+    }
+
+    async fn position(&self, topic: Topic, partition: u32) -> Result<u64, ViewError> {
+        self.fail()?;
+        self.inner.position(topic, partition).await
+    }
+
+    async fn wait_past(&self, topic: Topic, partition: u32, offset: u64, timeout: Duration) -> Result<(), ViewError> {
+        self.inner.wait_past(topic, partition, offset, timeout).await
+    }
+}
