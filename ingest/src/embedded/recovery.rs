@@ -4,6 +4,7 @@
 //! else is damage, and an error: nothing is ever skipped.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ pub(crate) fn recover(
         let start = files.front().map_or(stored_end, |file| file.base_offset);
         state.partitions.push(PartitionState::new(start, stored_end, files));
     }
-    let next_commit = read_journal(&files, &mut state)?;
+    let (next_commit, last_frame) = read_journal(&files, &mut state)?;
+    make_durable(last, last_frame)?;
     let next_offsets = state.partitions.iter().map(|partition| partition.end).collect();
     let mut sealed = Vec::new();
     for (index, file) in files.iter().enumerate() {
@@ -72,8 +74,6 @@ fn open_journal(disk: &dyn Disk, directory: &Path, log_id: u128) -> Result<Vec<A
     segments.sort_unstable();
     let open = |segment| {
         let file = JournalFile::open(disk, directory.join(journal::file_name(segment)), log_id, segment)?;
-        // What was written but never synced when the program ended is about to be taken for durable.
-        file.file.sync().at("sync", &file.path)?;
         Ok(Arc::new(file))
     };
     let files = segments.into_iter().map(open).collect::<Result<_, _>>()?;
@@ -81,9 +81,20 @@ fn open_journal(disk: &dyn Disk, directory: &Path, log_id: u128) -> Result<Vec<A
     Ok(files)
 }
 
-/// Reads all commits; returns the number of the next.
-fn read_journal(files: &[Arc<JournalFile>], state: &mut State) -> Result<u64, LogError> {
+/// The last frame may never have been synced, or its sync may have failed: then the kernel shows it to us, but holds it
+/// for written, and another sync alone would do nothing. So it is written again, as it is, before anybody sees it. All
+/// frames before it were synced, or the one after would not have been written.
+fn make_durable(file: &JournalFile, frame: Option<Range<u64>>) -> Result<(), LogError> {
+    let Some(frame) = frame else { return Ok(()) };
+    let bytes = journal::read(&*file.file, &file.path, frame.start, frame.end - frame.start)?;
+    file.file.write_at(&[&bytes], frame.start).at("write", &file.path)?;
+    file.file.sync().at("sync", &file.path)
+}
+
+/// Reads all commits; returns the number of the next, and where the last frame of the last segment is.
+fn read_journal(files: &[Arc<JournalFile>], state: &mut State) -> Result<(u64, Option<Range<u64>>), LogError> {
     let mut commit = files.first().map_or(0, |file| file.header.first_commit);
+    let mut last_frame = None;
     for (index, file) in files.iter().enumerate() {
         let damaged =
             |position: u64, what: String| LogError::Corrupt { file: file.path.clone(), position, what, hint: HINT };
@@ -101,6 +112,7 @@ fn read_journal(files: &[Arc<JournalFile>], state: &mut State) -> Result<u64, Lo
         }
         let commits_end = files.get(index + 1).map(|next| next.header.first_commit);
         let mut position = file.first_at();
+        last_frame = None;
         while commits_end.is_none_or(|end| commit < end) {
             let Some(frame) = file.frame_at(position)? else {
                 if commits_end.is_some() {
@@ -113,11 +125,12 @@ fn read_journal(files: &[Arc<JournalFile>], state: &mut State) -> Result<u64, Lo
                 return Err(damaged(position, format!("commit {} stands where {commit} should", frame.head.commit)));
             }
             take_in(file, &frame, position, state)?;
+            last_frame = Some(position..frame.next_at);
             position = frame.next_at;
             commit += 1;
         }
     }
-    Ok(commit)
+    Ok((commit, last_frame))
 }
 
 /// Only one frame is ever in flight, so the bytes of an interrupted write are the last of the journal. Whole frames

@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidings_ingest::{AppendError, Log, NewRecord, StoredRecord};
+use tidings_ingest::{AppendError, Log, LogError, NewRecord, StoredRecord};
 use tidings_schemas::clock::Clock;
 use tidings_schemas::topics::Topic;
 
@@ -103,14 +103,24 @@ pub fn append(log: &dyn Log, records: Vec<NewRecord>) -> Result<Vec<u64>, Append
     answered.recv_timeout(PATIENCE).unwrap()
 }
 
-/// All records from `from` to the present end, whose offsets are dense.
+/// All records from `from` on (or the oldest kept, if that is later, whenever retention comes) to the present end; their
+/// offsets are dense.
 pub fn read_from(log: &dyn Log, topic: Topic, partition: u32, from: u64) -> Vec<StoredRecord> {
-    let end = log.range(topic, partition).unwrap().end;
-    let mut reader = log.reader(topic, partition, from).unwrap();
-    let mut records = Vec::new();
-    while reader.position() < end {
-        assert!(reader.poll(1024 * 1024, &mut records).unwrap() > 0, "a durable record is readable at once");
+    'again: loop {
+        let range = log.range(topic, partition).unwrap();
+        let from = from.max(range.start);
+        let mut reader = match log.reader(topic, partition, from) {
+            Err(LogError::OutOfRange { start, .. }) if start > from => continue,
+            reader => reader.unwrap(),
+        };
+        let mut records = Vec::new();
+        while reader.position() < range.end {
+            match reader.poll(1024 * 1024, &mut records) {
+                Err(LogError::OutOfRange { start, .. }) if start > reader.position() => continue 'again,
+                read => assert!(read.unwrap() > 0, "a durable record is readable at once"),
+            }
+        }
+        assert!(records.iter().map(|record| record.offset).eq(from..range.end), "offsets are dense");
+        return records;
     }
-    assert!(records.iter().map(|record| record.offset).eq(from..end), "offsets are dense");
-    records
 }
