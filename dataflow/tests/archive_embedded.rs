@@ -121,7 +121,7 @@ async fn another_retention_changes_the_tables() {
 }
 
 #[tokio::test]
-async fn a_rightless_statement_is_refused_and_not_retried_for_ever() {
+async fn a_database_without_the_prefix_is_refused() {
     let configuration = EngineConfiguration::in_folder(engine().folder());
     let settings = ArchiveSettings { database: "elsewhere".to_owned(), ..ArchiveSettings::default() };
     let error = EmbeddedArchive::open(&configuration, settings).map(|_| ()).unwrap_err();

@@ -54,9 +54,20 @@ pub struct EmbeddedArchive {
 struct Positions {
     /// Whether they were read: before that, any batch may have been begun by a process that died.
     are_read: bool,
-    next_source_offsets: HashMap<(Topic, u32), u64>,
+    /// Of each partition: the next offset of it, and of its source.
+    next_offsets: HashMap<(Topic, u32), (u64, u64)>,
     /// Batches whose insert was begun and is not known to have been finished.
     begun: HashSet<String>,
+}
+
+impl Positions {
+    /// Whether all of the batch is in the archive.
+    fn cover(&self, batch: &Batch) -> bool {
+        batch.ranges.iter().all(|range| {
+            let known = self.next_offsets.get(&(range.topic, range.partition));
+            known.is_some_and(|(next_offset, _)| *next_offset >= range.end_offset)
+        })
+    }
 }
 
 impl EmbeddedArchive {
@@ -178,7 +189,7 @@ impl Archive for EmbeddedArchive {
         positions.are_read = true;
         for progress in &found {
             let key = (progress.topic, progress.partition);
-            positions.next_source_offsets.insert(key, progress.next_source_offset);
+            positions.next_offsets.insert(key, (progress.next_offset, progress.next_source_offset));
             positions.begun.extend(progress.planned.iter().map(|planned| planned.batch.clone()));
         }
         drop(positions);
@@ -186,7 +197,7 @@ impl Archive for EmbeddedArchive {
     }
 
     fn next_source_offset(&self, topic: Topic, partition: u32) -> u64 {
-        self.positions().next_source_offsets.get(&(topic, partition)).copied().unwrap_or(0)
+        self.positions().next_offsets.get(&(topic, partition)).map_or(0, |(_, source)| *source)
     }
 
     async fn insert(&self, batch: Arc<Batch>) -> Result<(), ArchiveError> {
@@ -195,15 +206,22 @@ impl Archive for EmbeddedArchive {
         if !are_read {
             self.progress().await?;
         }
-        // Until it is known to be finished, every further attempt looks at what is there already.
-        let begun_before = !self.positions().begun.insert(id.clone());
+        let begun_before = {
+            let mut positions = self.positions();
+            if positions.cover(&batch) {
+                // It was finished, and its caller was not told.
+                return Ok(());
+            }
+            // Until it is known to be finished, every further attempt looks at what is there already.
+            !positions.begun.insert(id.clone())
+        };
         let inserted = Arc::clone(&batch);
         let insert = move |session: &mut Connection| insert(session, &batch, begun_before);
         self.writer.run(limits::ARCHIVE_INSERT_TIMEOUT, insert).await?;
         let mut positions = self.positions();
         positions.begun.remove(&id);
         for range in &inserted.ranges {
-            positions.next_source_offsets.insert((range.topic, range.partition), range.source.to);
+            positions.next_offsets.insert((range.topic, range.partition), (range.end_offset, range.source.to));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The archive: every entry, change, update and receipt, kept for SQL and for history beyond the views' tail.
 //!
 //! - [`store`]: the port. [`embedded`]: the implementation on the embedded engine, with its [`threads`].
+//! - [`projection`]: the consumer that writes the archive from the log.
 //! - [`libchdb`]: the ClickHouse engine as a shared library, behind a thin safe wrapper.
 //! - [`migrations`]: the schema, from `schemas/sql/`. [`tables`]: its tables as inserts and reads see them.
 //! - [`rows`]: from the log's records to rows and back. [`row_binary`]: the format of rows on their way in and out.
@@ -11,6 +12,7 @@ pub mod conformance;
 pub mod embedded;
 pub mod libchdb;
 pub mod migrations;
+pub mod projection;
 pub mod row_binary;
 pub mod rows;
 pub mod store;

@@ -58,6 +58,11 @@ impl RowBinaryWriter {
         self
     }
 
+    /// The rows of another writer, after these.
+    pub fn append(&mut self, other: &Self) {
+        self.raw(&other.bytes);
+    }
+
     /// The bytes of the rows so far.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

@@ -41,6 +41,14 @@ impl RowSet {
         rows.filter(|rows| rows.count > 0).collect()
     }
 
+    /// Moves the rows of another set to the end of this one.
+    pub fn append(&mut self, other: &mut Self) {
+        for ((count, writer), (more, rows)) in self.tables.iter_mut().zip(std::mem::take(&mut other.tables)) {
+            *count += more;
+            writer.append(&rows);
+        }
+    }
+
     fn row(&mut self, table: Table) -> &mut RowBinaryWriter {
         let (count, writer) = &mut self.tables[table as usize];
         *count += 1;

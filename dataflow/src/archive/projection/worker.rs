@@ -1,0 +1,219 @@
+//! The projection's loop.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tidings_ingest::{Log, LogError, Wake};
+use tidings_schemas::{limits, topics::Topic};
+use tokio::sync::{Mutex, Notify, watch};
+
+use super::{
+    Metrics, Positions, TOPICS,
+    feed::{Feed, Taken},
+};
+use crate::archive::{
+    rows::RowSet,
+    store::{Archive, ArchiveError, Batch, Progress},
+};
+
+/// The projection, as its thread runs it.
+pub(super) struct Worker {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) archive: Arc<dyn Archive>,
+    pub(super) metrics: Metrics,
+    pub(super) positions: Arc<Positions>,
+    pub(super) stopped: Stopped,
+}
+
+/// Set once the projection is to stop.
+pub(super) struct Stopped(Mutex<watch::Receiver<bool>>);
+
+impl From<watch::Receiver<bool>> for Stopped {
+    fn from(receiver: watch::Receiver<bool>) -> Self {
+        Self(Mutex::new(receiver))
+    }
+}
+
+/// Why the projection starts over.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(
+        "the archive was begun with records {first} to {end} of {topic} partition {partition} in one batch, which is not complete any more: {hint}"
+    )]
+    BrokenPlan { topic: &'static str, partition: u32, first: u64, end: u64, hint: &'static str },
+}
+
+/// The projection was told to stop.
+struct Stop;
+
+impl Worker {
+    /// Runs until it is told to stop. Whatever fails, going on from the archive's own progress is right.
+    pub(super) async fn run(self) {
+        let mut delay = *limits::ARCHIVE_RETRY_DELAY.start();
+        loop {
+            let failure = match self.follow(&mut delay).await {
+                Ok(Stop) => return,
+                Err(failure) => failure,
+            };
+            self.metrics.failed();
+            match &failure {
+                Failure::Archive(ArchiveError::Unavailable(_)) => {
+                    tracing::warn!(error = %failure, ?delay, "the archive is behind and will catch up from the log");
+                }
+                _ => tracing::error!(error = %failure, ?delay, "the archive stands still"),
+            }
+            if self.wait_or_stop(tokio::time::sleep(delay)).await.is_err() {
+                return;
+            }
+            delay = (delay * 2).min(*limits::ARCHIVE_RETRY_DELAY.end());
+        }
+    }
+
+    async fn follow(&self, delay: &mut Duration) -> Result<Stop, Failure> {
+        self.archive.migrate().await?;
+        let progress = self.archive.progress().await?;
+        let woken = Arc::new(Notify::new());
+        let mut feeds = self.open_feeds(&progress, &woken)?;
+        if self.finish_plans(&mut feeds, &progress).await?.is_err() {
+            return Ok(Stop);
+        }
+        *delay = *limits::ARCHIVE_RETRY_DELAY.start();
+        let mut first = 0;
+        loop {
+            let (batch, taken) = self.gather(&mut feeds, first)?;
+            first = (first + 1) % feeds.len().max(1);
+            if !batch.ranges.is_empty() && self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
+                return Ok(Stop);
+            }
+            if taken == Taken::All {
+                // Asleep until there is something; then a little longer, so that one insert holds what comes in it.
+                let gathering = async {
+                    woken.notified().await;
+                    tokio::time::sleep(limits::ARCHIVE_BATCH_AGE_MAX).await;
+                };
+                if self.wait_or_stop(gathering).await.is_err() {
+                    return Ok(Stop);
+                }
+            }
+        }
+    }
+
+    fn open_feeds(&self, progress: &[Progress], woken: &Arc<Notify>) -> Result<Vec<Feed>, LogError> {
+        let mut feeds = Vec::new();
+        for topic in TOPICS {
+            for partition in 0..self.log.partitions(topic) {
+                let known = progress.iter().find(|known| (known.topic, known.partition) == (topic, partition));
+                let woken = Arc::clone(woken);
+                let wake: Wake = Arc::new(move || woken.notify_one());
+                let feed = Feed::open(self.log.as_ref(), topic, partition, known, wake, &self.metrics)?;
+                self.positions.set(topic, partition, feed.archived());
+                feeds.push(feed);
+            }
+        }
+        Ok(feeds)
+    }
+
+    /// Inserts again, in the same batches, the ranges whose insert was begun and not finished.
+    async fn finish_plans(&self, feeds: &mut [Feed], progress: &[Progress]) -> Result<Result<(), Stop>, Failure> {
+        let mut plans: BTreeMap<&str, Vec<(Topic, u32, u64)>> = BTreeMap::new();
+        for known in progress {
+            if let Some(planned) = &known.planned {
+                let range = (known.topic, known.partition, planned.end_offset);
+                plans.entry(&planned.batch).or_default().push(range);
+            }
+        }
+        for (batch, ranges) in plans {
+            let mut rows = RowSet::default();
+            for (topic, partition, end) in ranges {
+                let feed = feeds.iter_mut().find(|feed| (feed.topic, feed.partition) == (topic, partition));
+                let broken = |first, hint| Failure::BrokenPlan { topic: topic.name(), partition, first, end, hint };
+                let Some(feed) = feed else {
+                    return Err(broken(0, "the log has no such partition: is it the log that the archive is of?"));
+                };
+                // A range was cut when it was full: it is taken whole, whatever the limits are now.
+                let mut part = RowSet::default();
+                loop {
+                    let taken = feed.take(self.log.as_ref(), &mut part, end, &self.metrics)?;
+                    rows.append(&mut part);
+                    if feed.range().is_some_and(|range| range.end_offset >= end) {
+                        break;
+                    }
+                    if taken == Taken::All {
+                        let first = feed.archived();
+                        return Err(broken(first, "the log ends before it: is it the log that the archive is of?"));
+                    }
+                }
+            }
+            let ranges = feeds.iter().filter_map(Feed::range).collect();
+            tracing::info!(batch, "finishing an insert into the archive that was begun");
+            if let Err(stop) = self.insert(feeds, Arc::new(Batch { ranges, rows: rows.take() })).await {
+                return Ok(Err(stop));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Takes what there is, up to the limits of a batch, starting with the feed whose turn it is.
+    fn gather(&self, feeds: &mut [Feed], first: usize) -> Result<(Batch, Taken), LogError> {
+        let mut rows = RowSet::default();
+        let mut all = Taken::All;
+        let (before, from) = feeds.split_at_mut(first.min(feeds.len()));
+        for feed in from.iter_mut().chain(before) {
+            if feed.take(self.log.as_ref(), &mut rows, u64::MAX, &self.metrics)? != Taken::All {
+                all = Taken::UpToTheLimit;
+                break;
+            }
+        }
+        let ranges = feeds.iter().filter_map(Feed::range).collect();
+        Ok((Batch { ranges, rows: rows.take() }, all))
+    }
+
+    /// Inserts the batch, however long that takes and however often it must be tried.
+    async fn insert(&self, feeds: &mut [Feed], batch: Arc<Batch>) -> Result<(), Stop> {
+        let mut delay = *limits::ARCHIVE_RETRY_DELAY.start();
+        loop {
+            #[allow(clippy::disallowed_methods, reason = "how long an insert took, for a metric")]
+            let started = Instant::now();
+            match self.archive.insert(Arc::clone(&batch)).await {
+                Ok(()) => {
+                    self.metrics.inserted(&batch, started.elapsed());
+                    break;
+                }
+                Err(error) => {
+                    self.metrics.failed();
+                    tracing::warn!(%error, ?delay, "an insert into the archive failed and will be tried again");
+                    self.observe_lag();
+                    self.wait_or_stop(tokio::time::sleep(delay)).await?;
+                    delay = (delay * 2).min(*limits::ARCHIVE_RETRY_DELAY.end());
+                }
+            }
+        }
+        for feed in feeds {
+            self.positions.set(feed.topic, feed.partition, feed.inserted());
+        }
+        self.observe_lag();
+        Ok(())
+    }
+
+    fn observe_lag(&self) {
+        for topic in TOPICS {
+            self.metrics.lag(topic, self.positions.lag(self.log.as_ref(), topic));
+        }
+    }
+
+    async fn wait_or_stop<T>(&self, waiting: impl Future<Output = T>) -> Result<T, Stop> {
+        let mut stopped = self.stopped.0.lock().await;
+        tokio::select! {
+            // An error means that the handle is gone, which asks for the same.
+            _ = stopped.wait_for(|stop| *stop) => Err(Stop),
+            value = waiting => Ok(value),
+        }
+    }
+}
