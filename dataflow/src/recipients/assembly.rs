@@ -10,10 +10,9 @@ use tidings_schemas::{
 
 use super::{
     RecipientsShard,
-    batch::{Batch, Fanout, Item, Outgoing, Piece, Transition, Typing},
+    batch::{Batch, Fanout, Item, Outgoing, Piece, Typing},
     encoding::{FanoutView, put_notification_record, put_push_record},
     frames::{read_id, widen},
-    routing::Watching,
 };
 
 /// Recipients by edge, for one record at a time.
@@ -56,27 +55,23 @@ impl Batch {
         let _ = message.encode(&mut self.output);
         start..self.output.len()
     }
+
+    /// Gives out a delivery that follows from the signals record at `offset`.
+    fn give_delivery(&mut self, partition: u32, edge_id: u32, offset: u64, body: delivery_record::Body) {
+        let source = wire::Source { partition, offset };
+        let value = self.put(&wire::DeliveryRecord { source: Some(source), body: Some(body) });
+        self.outgoing.push(Outgoing { topic: Topic::Deliveries, partition: edge_id, value });
+    }
 }
 
 impl RecipientsShard {
     /// Turns the pieces of the run, now that all lookups are answered, into records.
     pub(super) fn assemble(&mut self, out: &mut Vec<NewRecord>) {
-        let Self { batch, .. } = self;
-        batch.routes.build(batch.lookup_count, &batch.found.routes);
-        batch.found.watching.sort_unstable();
-
-        let mut watching = 0;
         let mut pieces = std::mem::take(&mut self.batch.pieces);
         for piece in pieces.drain(..) {
             match piece {
                 Piece::Fanout(fanout) => self.give_fanout(&fanout),
-                Piece::Transition(index) => {
-                    let rest = &self.batch.found.watching[watching..];
-                    let count = rest.partition_point(|watch| watch.transition <= index);
-                    let watchers = rest[..count].to_vec();
-                    watching += count;
-                    self.give_transition(self.batch.transitions[index as usize], &watchers);
-                }
+                Piece::Transition(index) => self.give_transition(index),
                 Piece::Typing(typing) => self.give_typing(&typing),
                 Piece::Ready { edge_id, value } => self.give(Topic::Deliveries, edge_id, value),
             }
@@ -103,13 +98,14 @@ impl RecipientsShard {
     #[allow(clippy::cast_possible_truncation, reason = "a run has far fewer than 2^32 recipients")]
     fn give_fanout(&mut self, fanout: &Fanout) {
         self.give(Topic::Inbox, self.id.partition, fanout.inbox.clone());
-        let Self { batch, picks, counts, .. } = self;
+        let Self { batch, picks, counts, routing, .. } = self;
+        let answers = routing.answers();
         picks.clear();
         let items = &batch.items[fanout.items.clone()];
         for item in items {
             let absent_before = picks.absent.len();
-            for recipient in item.recipients.clone() {
-                let edges = batch.routes.of(batch.lookups[recipient]);
+            for (question, recipient) in (item.first_question..).zip(item.recipients.clone()) {
+                let edges = answers.edges(question);
                 for edge_id in edges {
                     picks.pick(*edge_id, recipient as u32);
                 }
@@ -146,49 +142,43 @@ impl RecipientsShard {
         }
     }
 
-    fn give_transition(&mut self, transition: Transition, watchers: &[Watching]) {
-        for edge in watchers.chunk_by(|one, other| one.edge_id == other.edge_id) {
+    fn give_transition(&mut self, index: u32) {
+        let transition = self.batch.transitions[index as usize];
+        let Self { batch, routing, .. } = self;
+        for edge in routing.answers().watching(index).chunk_by(|one, other| one.edge_id == other.edge_id) {
             let presence = wire::Presence {
                 user_id: Some(transition.user_id.into()),
                 online: transition.online,
                 last_seen_at_ms: transition.last_seen_ms,
                 session_ids: edge.iter().map(|watching| watching.session_id).collect(),
             };
-            self.give_delivery(edge[0].edge_id, transition.offset, delivery_record::Body::Presence(presence));
+            let body = delivery_record::Body::Presence(presence);
+            batch.give_delivery(self.id.partition, edge[0].edge_id, transition.offset, body);
         }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "a record has far fewer than 2^32 recipients")]
     fn give_typing(&mut self, typing: &Typing) {
-        let Self { batch, picks, .. } = self;
+        let Self { batch, picks, routing, .. } = self;
         picks.clear();
-        for (place, lookup) in typing.lookups.iter().enumerate() {
-            let edges = lookup.map_or(&[][..], |lookup| batch.routes.of(lookup));
-            for edge_id in edges {
+        let recipients = typing.notice.recipient_ids.as_chunks::<16>().0;
+        for (question, place) in (typing.first_question..).zip(0..recipients.len()) {
+            for edge_id in routing.answers().edges(question) {
                 picks.pick(*edge_id, place as u32);
             }
         }
         picks.edges.sort_unstable();
-        let recipients = typing.notice.recipient_ids.as_chunks::<16>().0;
-        let mut picks = std::mem::take(&mut self.picks);
         for edge_id in &picks.edges {
-            let ids: Vec<u8> =
-                picks.by_edge[*edge_id as usize].iter().flat_map(|place| recipients[*place as usize]).collect();
+            let places = &picks.by_edge[*edge_id as usize];
+            let ids: Vec<u8> = places.iter().flat_map(|place| recipients[*place as usize]).collect();
             let notice = wire::TypingNotice {
                 conversation_id: typing.notice.conversation_id,
                 user_id: typing.notice.user_id,
                 recipient_ids: ids.into(),
             };
-            self.give_delivery(*edge_id, typing.offset, delivery_record::Body::Typing(notice));
+            let body = delivery_record::Body::Typing(notice);
+            batch.give_delivery(self.id.partition, *edge_id, typing.offset, body);
         }
-        picks.clear();
-        self.picks = picks;
-    }
-
-    fn give_delivery(&mut self, edge_id: u32, offset: u64, body: delivery_record::Body) {
-        let source = wire::Source { partition: self.id.partition, offset };
-        let value = self.batch.put(&wire::DeliveryRecord { source: Some(source), body: Some(body) });
-        self.give(Topic::Deliveries, edge_id, value);
     }
 }
 

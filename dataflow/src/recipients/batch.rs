@@ -7,7 +7,7 @@ use tidings_schemas::{ids::UserId, topics::Topic};
 
 use super::{
     frames::{EntryFrame, FanoutFrame, ItemFrame},
-    routing::Found,
+    users::Slot,
 };
 
 /// An item of a fan-out record, and what its recipients were given.
@@ -22,6 +22,8 @@ pub(super) struct Item {
     pub(super) is_message: bool,
     /// The recipients, as they are counted in the run.
     pub(super) recipients: Range<usize>,
+    /// The question about the first recipient; those about the others follow.
+    pub(super) first_question: u32,
 }
 
 /// A fan-out record that was taken in.
@@ -51,8 +53,8 @@ pub(super) struct Transition {
 pub(super) struct Typing {
     pub(super) offset: u64,
     pub(super) notice: tidings_schemas::wire::Typing,
-    /// For each recipient the lookup that says where, or none for a user that the shard has never met.
-    pub(super) lookups: Vec<Option<u32>>,
+    /// The question about the first recipient; those about the others follow.
+    pub(super) first_question: u32,
 }
 
 /// Something that the run gives out, in order.
@@ -85,14 +87,12 @@ pub(super) struct Batch {
     pub(super) outgoing: Vec<Outgoing>,
     pub(super) items: Vec<Item>,
     pub(super) item_frames: Vec<ItemFrame>,
-    /// For each recipient of the run, the offset in the recipient's stream, and the lookup that says where.
+    /// The records, and the guessed slots of their recipients, that are being numbered together.
+    pub(super) group: Vec<Fanout>,
+    pub(super) guesses: Vec<Slot>,
+    /// For each recipient of the run, the offset in the recipient's stream.
     pub(super) offsets: Vec<u64>,
-    pub(super) lookups: Vec<u32>,
-    /// How many lookups were made.
-    pub(super) lookup_count: u32,
     pub(super) transitions: Vec<Transition>,
-    pub(super) found: Found,
-    pub(super) routes: RouteIndex,
 }
 
 impl Batch {
@@ -102,67 +102,6 @@ impl Batch {
         self.outgoing.clear();
         self.items.clear();
         self.offsets.clear();
-        self.lookups.clear();
-        self.lookup_count = 0;
         self.transitions.clear();
-        self.found.routes.clear();
-        self.found.watching.clear();
-    }
-}
-
-/// The edges that each lookup found.
-#[derive(Debug, Default)]
-pub(super) struct RouteIndex {
-    /// Where each lookup's edges begin; one more than there are lookups.
-    starts: Vec<u32>,
-    edges: Vec<u32>,
-}
-
-impl RouteIndex {
-    /// Sorts what was found by lookup (counting: the lookups are dense).
-    #[allow(clippy::cast_possible_truncation, reason = "a run has far fewer than 2^32 recipients")]
-    pub(super) fn build(&mut self, lookup_count: u32, found: &[(u32, u32)]) {
-        self.starts.clear();
-        self.starts.resize(lookup_count as usize + 1, 0);
-        self.edges.clear();
-        self.edges.resize(found.len(), 0);
-        for (lookup, _) in found {
-            self.starts[*lookup as usize] += 1;
-        }
-        let mut end = 0;
-        for start in &mut self.starts {
-            end += *start;
-            *start = end;
-        }
-        // Each lookup's place moves down from its end to its start as its edges are put in.
-        for (lookup, edge_id) in found {
-            let place = &mut self.starts[*lookup as usize];
-            *place -= 1;
-            self.edges[*place as usize] = *edge_id;
-        }
-    }
-
-    /// The edges with a session of the user that the lookup asked for.
-    #[inline]
-    pub(super) fn of(&self, lookup: u32) -> &[u32] {
-        let (start, end) = (self.starts[lookup as usize], self.starts[lookup as usize + 1]);
-        &self.edges[start as usize..end as usize]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_index_gives_each_lookup_its_edges() {
-        let mut index = RouteIndex::default();
-        index.build(4, &[(2, 7), (0, 5), (2, 6)]);
-        assert_eq!(index.of(0), [5]);
-        assert!(index.of(1).is_empty());
-        let mut edges = index.of(2).to_vec();
-        edges.sort_unstable();
-        assert_eq!(edges, [6, 7]);
-        assert!(index.of(3).is_empty());
     }
 }

@@ -4,26 +4,29 @@
 //! whatever the timing between the two; pushes, presence and notifications follow from both as they came in.
 //!
 //! - [`frames`]: looks at records without decoding their contents. [`encoding`]: writes records around those contents.
-//! - [`numbering`]: users, their offsets, and the watermark that drops repeats.
+//! - [`users`] (found through [`index`]): everybody's offset; [`watermarks`]: what drops repeats.
 //! - [`presence`]: sessions, edges, deadlines; [`wheel`]: finds whose deadline has come; [`watches`]: who watches whom.
-//! - [`routing`]: the differential dataflow that knows where each recipient is as of each step.
+//! - [`routing`]: the differential dataflow that knows where each recipient is as of each step; [`answers`]: what it found.
 //! - [`fanout`], [`signals`]: take records in. [`batch`]: what is on the way. [`assembly`]: gives records out.
 //! - [`state`]: what a checkpoint holds.
 //! - [`model`]: the plain model that all of it is compared with.
 
+mod answers;
 mod assembly;
 mod batch;
 mod encoding;
 mod fanout;
 mod frames;
+mod index;
 #[doc(hidden)]
 pub mod model;
-mod numbering;
 mod presence;
 mod routing;
 mod signals;
 mod state;
+mod users;
 mod watches;
+mod watermarks;
 mod wheel;
 
 use tidings_ingest::NewRecord;
@@ -33,10 +36,11 @@ use timely::worker::Worker;
 use self::{
     assembly::Picks,
     batch::Batch,
-    numbering::{Users, Watermarks},
     presence::{Presence, PresenceChange},
     routing::Routing,
+    users::Users,
     watches::{WatchChange, Watches},
+    watermarks::Watermarks,
 };
 pub use self::{presence::RecipientsConfig, routing::RoutingRule};
 use crate::shard::{
@@ -164,28 +168,21 @@ impl Shard for RecipientsShard {
 
     fn run(&mut self, worker: &mut Worker, intake: Vec<Intake>, out: &mut Vec<NewRecord>) -> Result<(), StageError> {
         self.batch.output.reserve(self.output_len);
-        // A lookup's answer belongs to the run that asked.
-        self.users.begin_round();
+        self.routing.begin();
         for Intake { topic, records } in intake {
-            for record in records {
-                if topic == Topic::Fanout {
-                    if record.offset < self.next_fanout {
-                        continue;
-                    }
-                    if record.offset > self.next_fanout {
-                        let (expected, found) = (self.next_fanout, record.offset);
-                        return Err(StageError::Gap { shard: self.id, topic, expected, found });
-                    }
-                    self.next_fanout += 1;
-                    self.take_fanout(record);
-                } else if record.offset >= self.next_signals {
+            if topic == Topic::Fanout {
+                self.take_fanout(records)?;
+            } else {
+                for record in records {
                     // Signals are true only for a while, and retention may have dropped some: a gap harms nothing durable.
-                    self.next_signals = record.offset + 1;
-                    self.take_signals(&record);
+                    if record.offset >= self.next_signals {
+                        self.next_signals = record.offset + 1;
+                        self.take_signals(&record);
+                    }
                 }
             }
         }
-        self.routing.run(worker, &mut self.batch.found);
+        self.routing.run(worker);
         self.assemble(out);
         Ok(())
     }

@@ -15,7 +15,7 @@ use tidings_schemas::limits::{
 };
 
 use super::{
-    numbering::{Slot, Users},
+    users::{Slot, Users},
     wheel::Wheel,
 };
 

@@ -17,7 +17,7 @@ use differential_dataflow::{
     trace::implementations::ValSpine,
 };
 use differential_dogs3::operators::half_join2::half_join_internal_unsafe;
-use tidings_schemas::ids::UserId;
+use tidings_schemas::{ids::UserId, limits::SESSIONS_PER_USER_MAX};
 use timely::{
     container::{CapacityContainerBuilder, PushInto},
     dataflow::{
@@ -27,7 +27,11 @@ use timely::{
     worker::Worker,
 };
 
-use super::{numbering::Slot, watches::WatchChange};
+use super::{
+    answers::{Answers, Found, NOWHERE, Watching},
+    users::Slot,
+    watches::WatchChange,
+};
 
 /// The timely time: how many changes were taken in before.
 type Step = u64;
@@ -46,22 +50,6 @@ pub enum RoutingRule {
     NoStepBack,
 }
 
-/// A watcher whom a transition concerns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Watching {
-    pub(super) transition: u32,
-    pub(super) edge_id: u32,
-    pub(super) session_id: u64,
-}
-
-/// What the lookups of a run found.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    /// (lookup, edge with a session of the user), in no particular order, no pair twice.
-    pub(super) routes: Vec<(u32, u32)>,
-    pub(super) watching: Vec<Watching>,
-}
-
 type Lookup<K> = (K, u32, Step);
 
 /// The inputs and the outputs of the dataflow.
@@ -78,8 +66,12 @@ pub(super) struct Routing {
     step: Step,
     /// Whether a collection changed since the last run.
     has_changes: bool,
-    /// Lookups of the present step, by (slot, lookup), not yet in order.
+    /// The sessions of each user, as of now: who has none need not be looked up.
+    session_counts: Vec<u8>,
+    /// The present step's questions about users with sessions, by (slot, question), not yet in order.
     pending: Vec<(Slot, u32)>,
+    lookup_count: u32,
+    answers: Answers,
 }
 
 impl Routing {
@@ -132,11 +124,14 @@ impl Routing {
             found,
             step: 0,
             has_changes: false,
+            session_counts: Vec::new(),
             pending: Vec::new(),
+            lookup_count: 0,
+            answers: Answers::default(),
         }
     }
 
-    /// A session of the user on that edge came or went. Later lookups see it.
+    /// A session of the user on that edge came or went. Later questions see it.
     pub(super) fn change_route(&mut self, slot: Slot, edge_id: u32, difference: isize) {
         self.end_lookups();
         self.load_route(slot, edge_id, difference);
@@ -150,10 +145,21 @@ impl Routing {
         self.step += 1;
     }
 
-    /// Asks which edges have a session of the user, as of now.
+    /// The number of the next question.
+    #[allow(clippy::cast_possible_truncation, reason = "a run has far fewer than 2^32 recipients")]
+    pub(super) fn next_question(&self) -> u32 {
+        self.answers.lookups.len() as u32
+    }
+
+    /// Asks which edges have a session of the user, as of now. Nobody is nowhere.
     #[inline]
-    pub(super) fn look_up(&mut self, slot: Slot, lookup: u32) {
-        self.pending.push((slot, lookup));
+    pub(super) fn ask(&mut self, user: Option<Slot>) {
+        if let Some(slot) = user
+            && self.session_counts.get(slot as usize).is_some_and(|count| *count > 0)
+        {
+            self.pending.push((slot, self.next_question()));
+        }
+        self.answers.lookups.push(NOWHERE);
     }
 
     /// Asks which sessions watch the user, as of now.
@@ -161,17 +167,28 @@ impl Routing {
         self.transitions.update_at((user, transition, self.step), self.step, 1);
     }
 
-    /// Hands the lookups of the present step to the dataflow, in the order in which the join reads the arrangement:
-    /// it then has nothing to sort.
+    /// Turns the questions of the present step into lookups, one a user, and hands them to the dataflow in the order
+    /// in which the join reads the arrangement: it then has nothing to sort.
     fn end_lookups(&mut self) {
         self.pending.sort_unstable();
-        for (slot, lookup) in self.pending.drain(..) {
-            self.lookups.update_at((slot, lookup, self.step), self.step, 1);
+        for user in self.pending.chunk_by(|one, other| one.0 == other.0) {
+            self.lookups.update_at((user[0].0, self.lookup_count, self.step), self.step, 1);
+            for (_, question) in user {
+                self.answers.lookups[*question as usize] = self.lookup_count;
+            }
+            self.lookup_count += 1;
         }
+        self.pending.clear();
     }
 
     /// Loads a route that a checkpoint saved; all of them are one change.
     pub(super) fn load_route(&mut self, slot: Slot, edge_id: u32, difference: isize) {
+        const { assert!(SESSIONS_PER_USER_MAX < u8::MAX as usize, "they are counted in a byte") };
+        if slot as usize >= self.session_counts.len() {
+            self.session_counts.resize((slot as usize + 1).next_power_of_two(), 0);
+        }
+        let count = &mut self.session_counts[slot as usize];
+        *count = if difference > 0 { count.saturating_add(1) } else { count.saturating_sub(1) };
         self.routes.update_at((slot, edge_id), self.step, difference);
         self.has_changes = true;
     }
@@ -184,13 +201,24 @@ impl Routing {
 
     /// Ends the change that the loaded routes and watches are, and runs the worker until it is taken in.
     pub(super) fn load(&mut self, worker: &mut Worker) {
-        self.run(worker, &mut Found::default());
+        self.run(worker);
     }
 
-    /// Runs the worker until every lookup so far is answered, and swaps the answers into `found`.
+    /// Begins a run: the answers of the last one are no longer wanted.
+    pub(super) fn begin(&mut self) {
+        self.answers.clear();
+        self.lookup_count = 0;
+    }
+
+    /// The answers to all questions of the run, once [`Routing::run`] has run.
+    pub(super) fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// Runs the worker until every question so far is answered.
     ///
     /// The changes go first: every lookup finds the collections ready and is answered at once.
-    pub(super) fn run(&mut self, worker: &mut Worker, found: &mut Found) {
+    pub(super) fn run(&mut self, worker: &mut Worker) {
         self.end_lookups();
         self.step += 1;
         self.routes.advance_to(self.step);
@@ -210,7 +238,7 @@ impl Routing {
         while self.answered.less_than(&self.step) {
             worker.step();
         }
-        std::mem::swap(&mut *self.found.borrow_mut(), found);
+        self.answers.fill(self.lookup_count, &mut self.found.borrow_mut());
     }
 
     /// Takes the dataflow out of the worker.
@@ -267,35 +295,46 @@ fn as_of<'scope, K, V, O>(
 mod tests {
     use super::*;
 
-    fn routed(rule: RoutingRule) -> Vec<(u32, u32)> {
-        let mut all = Vec::new();
+    /// For each run of questions about users 7 and 8, the edges found.
+    fn routed(rule: RoutingRule) -> Vec<Vec<u32>> {
         timely::execute_directly(move |worker| {
             let mut routing = Routing::build(worker, "routing", rule);
-            let mut found = Found::default();
+            let mut all = Vec::new();
+            let mut run = |routing: &mut Routing, questions: u32| {
+                routing.run(worker);
+                for question in 0..questions {
+                    let mut edges = routing.answers().edges(question).to_vec();
+                    edges.sort_unstable();
+                    all.push(edges);
+                }
+                routing.begin();
+            };
             routing.change_route(7, 1, 1);
             routing.change_route(7, 1, 1);
-            routing.look_up(7, 0);
+            routing.ask(Some(7));
+            routing.ask(Some(8));
+            routing.ask(Some(7));
             routing.change_route(7, 2, 1);
-            routing.look_up(7, 1);
+            routing.ask(Some(7));
             routing.change_route(7, 1, -1);
-            routing.run(worker, &mut found);
-            all.append(&mut found.routes);
-            routing.look_up(7, 2);
+            run(&mut routing, 4);
+            routing.ask(Some(7));
             routing.change_route(7, 1, -1);
-            routing.run(worker, &mut found);
-            all.append(&mut found.routes);
-            routing.look_up(7, 3);
-            routing.run(worker, &mut found);
-            all.append(&mut found.routes);
+            run(&mut routing, 1);
+            routing.ask(None);
+            routing.ask(Some(7));
+            routing.change_route(7, 2, -1);
+            routing.ask(Some(7));
+            run(&mut routing, 3);
             routing.close(worker);
-            all.sort_unstable();
             all
         })
     }
 
     #[test]
-    fn a_lookup_sees_the_changes_before_it_and_no_other() {
-        assert_eq!(routed(RoutingRule::Strict), [(0, 1), (1, 1), (1, 2), (2, 1), (2, 2), (3, 2)]);
+    fn a_question_sees_the_changes_before_it_and_no_other() {
+        let expected = [&[1][..], &[], &[1], &[1, 2], &[1, 2], &[], &[2], &[]];
+        assert_eq!(routed(RoutingRule::Strict), expected);
     }
 
     #[test]
@@ -307,16 +346,15 @@ mod tests {
     fn missing(rule: RoutingRule) -> usize {
         timely::execute_directly(move |worker| {
             let mut routing = Routing::build(worker, "routing", rule);
-            let mut found = Found::default();
             let mut missing = 0;
             for round in 0..100 {
+                routing.begin();
                 for slot in 0..round {
-                    routing.look_up(slot, slot);
+                    routing.ask(Some(slot));
                 }
                 routing.change_route(round, 1, 1);
-                routing.run(worker, &mut found);
-                missing += round as usize - found.routes.len();
-                found.routes.clear();
+                routing.run(worker);
+                missing += (0..round).filter(|question| routing.answers().edges(*question).is_empty()).count();
             }
             routing.close(worker);
             missing
@@ -333,15 +371,16 @@ mod tests {
     fn a_transition_finds_its_watchers() {
         timely::execute_directly(move |worker| {
             let mut routing = Routing::build(worker, "routing", RoutingRule::Strict);
-            let mut found = Found::default();
             let watch = WatchChange { watched: UserId(1), edge_id: 3, session_id: 9, difference: 1 };
             routing.transition(UserId(1), 0);
             routing.change_watch(watch);
             routing.transition(UserId(1), 1);
             routing.change_watch(WatchChange { difference: -1, ..watch });
             routing.transition(UserId(1), 2);
-            routing.run(worker, &mut found);
-            assert_eq!(found.watching, [Watching { transition: 1, edge_id: 3, session_id: 9 }]);
+            routing.run(worker);
+            let found = [0, 1, 2].map(|transition| routing.answers().watching(transition).len());
+            assert_eq!(found, [0, 1, 0]);
+            assert_eq!(routing.answers().watching(1), [Watching { transition: 1, edge_id: 3, session_id: 9 }]);
             routing.close(worker);
         });
     }

@@ -11,8 +11,8 @@ use tidings_schemas::{
 use super::{
     RecipientsShard,
     batch::{Piece, Transition, Typing},
-    numbering::Slot,
     presence::{PresenceChange, Run, Sign},
+    users::Slot,
     watches::WatchChange,
 };
 
@@ -160,18 +160,11 @@ impl RecipientsShard {
     }
 
     fn take_typing(&mut self, origin: Origin, notice: wire::Typing) {
-        let Self { users, batch, routing, .. } = self;
-        let lookups = unpack_user_ids(&notice.recipient_ids).map(|user| {
-            let slot = users.find(user)?;
-            let lookup = users.look_up(slot, batch.lookup_count);
-            if lookup == batch.lookup_count {
-                routing.look_up(slot, lookup);
-                batch.lookup_count += 1;
-            }
-            Some(lookup)
-        });
-        let lookups = lookups.collect();
-        batch.pieces.push(Piece::Typing(Typing { offset: origin.offset, notice, lookups }));
+        let first_question = self.routing.next_question();
+        for user in unpack_user_ids(&notice.recipient_ids) {
+            self.routing.ask(self.users.find(user));
+        }
+        self.batch.pieces.push(Piece::Typing(Typing { offset: origin.offset, notice, first_question }));
     }
 
     /// Whether the user is online, and the last sign of life (0: never).
@@ -185,7 +178,6 @@ impl RecipientsShard {
             match change {
                 PresenceChange::Route { slot, edge_id, difference } => {
                     self.routing.change_route(slot, edge_id, difference);
-                    self.users.begin_round();
                 }
                 PresenceChange::Transition { slot, online } => {
                     let user_id = self.users.id(slot);

@@ -18,8 +18,8 @@ use tidings_schemas::ids::{UserId, unpack_user_ids};
 
 use super::{
     RecipientsShard,
-    numbering::Slot,
     presence::{Edge, PresenceChange, Session},
+    users::Slot,
     watches::Watcher,
 };
 use crate::shard::{SavedState, SnapshotKind, StageError, StateSink};
