@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidings_ops::{chat, check, load};
+use tidings_ops::{chat, check, config, load, node};
 
 /// Tidings: a messaging backend in which everything is an event on a log.
 #[derive(Debug, Parser)]
@@ -15,20 +15,26 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Run everything in one process.
+    Up(node::UpArgs),
     /// Chat from the terminal.
     Chat(chat::ChatArgs),
     /// Load a server over real sockets and measure it.
     Load(load::LoadArgs),
     /// Check what a load's clients saw: nothing lost, repeated or out of order.
     Check(check::CheckArgs),
+    /// Print every setting with its meaning and default.
+    Config,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        Command::Up(args) => node::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),
+        Command::Config => print_config(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,4 +43,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[allow(clippy::print_stdout, reason = "the program's output")]
+fn print_config() -> anyhow::Result<()> {
+    print!("{}", config::reference::text()?);
+    Ok(())
 }

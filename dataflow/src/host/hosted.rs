@@ -27,6 +27,10 @@ pub(super) struct Hosted {
     pub(super) inputs: Vec<Input>,
     pub(super) output: Output,
     pub(super) checkpointing: Option<Checkpointing>,
+    /// Signals are taken in only when the fan-out has been taken in up to here, which was its end when the shard was
+    /// opened. A session that attaches is told the end of its user's stream; while that is still being made up again,
+    /// it would be told one that its client has passed already.
+    pub(super) signals_after: Option<u64>,
     /// How many records the next turn takes in from each input: fewer after a turn that gave out much.
     pub(super) turn_records_max: usize,
 }
@@ -38,8 +42,12 @@ impl Hosted {
             return Ok(false);
         }
         let mut intake = Vec::with_capacity(self.inputs.len());
+        let holds_signals_back = self.holds_signals_back();
         for input in &mut self.inputs {
             let (shard, topic) = (self.id, input.topic);
+            if topic == Topic::Signals && holds_signals_back {
+                continue;
+            }
             if input.pending.is_empty() {
                 input.reader.poll(SHARD_POLL_BYTES_MAX, &mut input.pending).map_err(|error| WorkerError::Read {
                     shard,
@@ -72,6 +80,16 @@ impl Hosted {
         self.output.push(out, self.shard.positions());
         self.measure(context, count, took, oldest_ms);
         Ok(true)
+    }
+
+    fn holds_signals_back(&mut self) -> bool {
+        let Some(after) = self.signals_after else { return false };
+        let positions = self.shard.positions();
+        let behind = positions.iter().any(|position| position.topic == Topic::Fanout && position.next_offset < after);
+        if !behind {
+            self.signals_after = None;
+        }
+        behind
     }
 
     #[allow(clippy::cast_precision_loss, reason = "counts and milliseconds below 2^53")]

@@ -76,8 +76,24 @@ pub(super) fn open(
         }
         None => None,
     };
+    let signals_after = match id.stage {
+        Stage::Conversations => None,
+        Stage::Recipients => {
+            let topic = Topic::Fanout;
+            let unreadable = |error| WorkerError::Read { shard: id, topic, error };
+            Some(context.log.range(topic, id.partition).map_err(unreadable)?.end)
+        }
+    };
     let output = Output::new(Arc::clone(&context.log), Arc::clone(waker), positions);
-    Ok(Hosted { id, shard, inputs, output, checkpointing, turn_records_max: SHARD_BATCH_RECORDS_MAX })
+    Ok(Hosted {
+        id,
+        shard,
+        inputs,
+        output,
+        checkpointing,
+        signals_after,
+        turn_records_max: SHARD_BATCH_RECORDS_MAX,
+    })
 }
 
 /// Builds the shard from the newest checkpoint that can be used; says of each other why not.

@@ -1,0 +1,106 @@
+//! Settings: from a file, the environment and flags; and the generated reference.
+//!
+//! - [`layers`]: which value counts. [`reference`]: every setting with its meaning and default.
+
+pub mod layers;
+pub mod reference;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tidings_dataflow::{host::HostConfig, views};
+use tidings_edge::{auth::AuthConfig, config::Config as EdgeConfig, http::HttpConfig};
+use tidings_ingest::EmbeddedConfig;
+
+/// Every setting of every role.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The process as a whole.
+    pub node: NodeConfig,
+    /// The embedded log.
+    pub log: EmbeddedConfig,
+    /// The stages: what is accepted, who is told, who is online.
+    pub dataflow: HostConfig,
+    /// The embedded store of the views, which edges read.
+    pub views: views::store::StoreConfig,
+    /// What writes the views.
+    pub projection: views::projection::ProjectionConfig,
+    /// The archive: SQL on every message, and old history.
+    pub archive: ArchiveConfig,
+    /// The edge: connections, frames, limits of clients.
+    pub edge: EdgeConfig,
+    /// Accounts and tokens.
+    pub auth: AuthConfig,
+    /// The HTTP door and the web client.
+    pub http: HttpConfig,
+}
+
+/// The process as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeConfig {
+    /// The folder of all data. Everything in it belongs to one Tidings.
+    pub data: PathBuf,
+    /// Threads that serve clients. 0: as many as the machine has cores.
+    pub threads: usize,
+    /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `info,tidings_edge=debug`.
+    pub log_level: String,
+    /// Logs as JSON, one object a line, instead of text.
+    pub log_json: bool,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { data: PathBuf::from("data"), threads: 0, log_level: "info".to_owned(), log_json: false }
+    }
+}
+
+/// The archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ArchiveConfig {
+    /// Whether there is one. Without it, history ends where the views' tails end.
+    pub enabled: bool,
+    /// The engine, `libchdb.so`. Left out: where `./ops/fetch-libchdb` puts it.
+    pub library: Option<PathBuf>,
+    /// Address of the ClickHouse-compatible HTTP port.
+    pub http_listen: std::net::SocketAddr,
+    /// Whether that port may also write. Everybody who reaches it may, then.
+    pub http_writable: bool,
+    /// How long messages are kept, in days.
+    pub retention_days: u32,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            library: None,
+            http_listen: std::net::SocketAddr::from(([127, 0, 0, 1], 8123)),
+            http_writable: false,
+            retention_days: 365,
+        }
+    }
+}
+
+/// Where settings come from, on every command line that needs them.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SettingsArgs {
+    /// A TOML file with settings (`tidings config` prints one with all of them).
+    #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// One setting, over file and environment; may be repeated.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the three layers.
+    pub fn read(args: &SettingsArgs) -> Result<Self> {
+        let table = layers::read(args.config.as_deref(), std::env::vars(), &args.set)?;
+        table.try_into().context("a setting is wrong (hint: `tidings config` lists all of them)")
+    }
+}

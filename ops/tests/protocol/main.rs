@@ -1,0 +1,13 @@
+//! Every line of the client contract, with real sockets against a real process on the embedded default.
+//!
+//! Each test starts a server of its own on a fresh data folder. [`harness`]: the server, and people who talk to it.
+
+mod accounts;
+mod bad_input;
+mod conversations;
+mod harness;
+mod messages;
+mod node;
+mod presence;
+mod receipts;
+mod updates;
