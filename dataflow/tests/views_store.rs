@@ -53,7 +53,7 @@ impl Factory for Folder {
 
 macro_rules! conforms {
     ($($check:ident),+ $(,)?) => {$(
-        #[tokio::test]
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $check() {
             conformance::$check(&Folder::new(StoreConfig::default())).await;
             conformance::$check(&Folder::new(SMALL)).await;

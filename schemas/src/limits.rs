@@ -150,7 +150,7 @@ pub const VIEW_INLINE_READS_MAX: usize = 128;
 /// Rows that the projection of the views keeps at hand because it changes them again and again. Over: the least used leave.
 pub const VIEW_PROJECTION_ROWS_CACHED_MAX: usize = 131_072;
 /// What the projection of the views takes from one partition before it applies it.
-pub const VIEW_PROJECTION_POLL_BYTES: usize = 256 * 1024;
+pub const VIEW_PROJECTION_POLL_BYTES: usize = 64 * 1024;
 /// Under load the projection of the views applies at most this often, so that what changes again and again is written
 /// once. After a pause it applies at once.
 pub const VIEW_APPLY_INTERVAL: Duration = Duration::from_millis(5);
@@ -261,6 +261,8 @@ pub const ARCHIVE_SQL_QUERIES_MAX: usize = 2;
 pub const ARCHIVE_SQL_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long an analyst's SQL statement may run. Over: cancelled.
 pub const ARCHIVE_SQL_TIME_MAX: Duration = Duration::from_secs(60);
+/// Threads of one SQL statement.
+pub const ARCHIVE_SQL_THREADS_MAX: usize = 2;
 /// An analyst's SQL statement, in bytes. Over: 400.
 pub const ARCHIVE_SQL_QUERY_BYTES_MAX: usize = 256 * 1024;
 /// A body sent to the archive's SQL port. Over: 413.

@@ -1,5 +1,5 @@
 //! What every store of the views must do. Each check takes a [`Factory`], starts with an empty store of its own, and
-//! panics with what is wrong.
+//! panics with what is wrong. They are to be run on a runtime of several threads: some race a writer with readers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "checks panic: that is how they tell")]
 

@@ -13,7 +13,12 @@ mod journal_sync;
 mod keys;
 mod positions;
 
-use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -64,6 +69,12 @@ struct Inner {
     database: Database,
     positions: Positions,
     memory_bytes_max: u64,
+    /// What readers see: the store after the last whole batch. (A snapshot that is opened while a batch is being
+    /// committed can show a part of it: the writing of a table in the background moves the store's clock past the
+    /// batch's time. So only the writer opens one, when its batch is done.)
+    visible: RwLock<Snapshot>,
+    /// Held while a batch is committed and made visible.
+    writing: Mutex<()>,
 }
 
 impl FjallViews {
@@ -92,7 +103,16 @@ impl FjallViews {
         let journal_sync = JournalSync::start(database.clone(), VIEW_STORE_SYNC_INTERVAL)
             .map_err(|error| OpenError::Io { folder: folder.to_owned(), error })?;
         let memory_bytes_max = config.memtable_bytes.saturating_mul(VIEW_STORE_MEMTABLES_MAX);
-        Ok(Self { inner: Arc::new(Inner { _journal_sync: journal_sync, rows, database, positions, memory_bytes_max }) })
+        let inner = Inner {
+            _journal_sync: journal_sync,
+            visible: RwLock::new(database.snapshot()),
+            writing: Mutex::new(()),
+            rows,
+            database,
+            positions,
+            memory_bytes_max,
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Bytes on disk: tables and journal.
@@ -142,9 +162,12 @@ fn open_database(folder: &Path, config: &StoreConfig) -> fjall::Result<(Database
 }
 
 impl Inner {
+    fn visible(&self) -> Snapshot {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, ViewError> {
-        // One moment for all of them: a batch is seen whole or not at all.
-        let snapshot = self.database.snapshot();
+        let snapshot = self.visible();
         keys.iter()
             .map(|key| {
                 let value = snapshot.get(&self.rows, keys::row(key)).map_err(|error| view_error(&error))?;
@@ -156,7 +179,7 @@ impl Inner {
     fn scan(&self, scan: &Scan) -> Result<Vec<(Bytes, Bytes)>, ViewError> {
         let Some(range) = keys::range(scan.table, scan.owner, &scan.from, &scan.to) else { return Ok(Vec::new()) };
         let limit = scan.limit.min(VIEW_SCAN_ROWS_MAX);
-        let rows = self.database.snapshot().range(&self.rows, range);
+        let rows = self.visible().range(&self.rows, range);
         let read = |guard: fjall::Guard| {
             let (key, value) = guard.into_inner().map_err(|error| view_error(&error))?;
             Ok((Bytes::copy_from_slice(keys::sort_of(&key)), Bytes::copy_from_slice(&value)))
@@ -183,8 +206,8 @@ impl Inner {
 
     fn apply(&self, writes: &[Write], positions: &[Position]) -> Result<(), ViewError> {
         self.wait_for_memory()?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = self.database.batch();
-        let mut snapshot = None;
         for (index, write) in writes.iter().enumerate() {
             match write {
                 Write::Put(key, value) => {
@@ -193,8 +216,7 @@ impl Inner {
                 }
                 Write::Delete(key) => batch.remove(&self.rows, keys::row(key)),
                 Write::DeleteBelow(bound) => {
-                    let snapshot = snapshot.get_or_insert_with(|| self.database.snapshot());
-                    for key in self.stored_below(snapshot, bound)? {
+                    for key in self.stored_below(bound)? {
                         batch.remove(&self.rows, key);
                     }
                     for key in put_below(writes.get(..index).unwrap_or_default(), bound) {
@@ -211,17 +233,19 @@ impl Inner {
             );
         }
         batch.commit().map_err(|error| view_error(&error))?;
+        let snapshot = self.database.snapshot();
+        *self.visible.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.positions.publish(positions);
         Ok(())
     }
 
     /// The keys of the owner's stored rows below the bound.
-    fn stored_below(&self, snapshot: &Snapshot, bound: &Key) -> Result<Vec<fjall::UserKey>, ViewError> {
+    fn stored_below(&self, bound: &Key) -> Result<Vec<fjall::UserKey>, ViewError> {
         let below = std::ops::Bound::Excluded(bound.sort.clone());
         let Some(range) = keys::range(bound.table, bound.owner, &std::ops::Bound::Unbounded, &below) else {
             return Ok(Vec::new());
         };
-        snapshot.range(&self.rows, range).map(|guard| guard.key().map_err(|error| view_error(&error))).collect()
+        self.visible().range(&self.rows, range).map(|guard| guard.key().map_err(|error| view_error(&error))).collect()
     }
 }
 
