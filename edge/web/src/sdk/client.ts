@@ -1,8 +1,8 @@
 import { Connection, type ConnectionState, type Socket } from "./connection.ts";
 import { Conversations } from "./conversations.ts";
 import { Directory } from "./directory.ts";
-import { TidingsError } from "./errors.ts";
-import { HttpApi } from "./http.ts";
+import { TidingsError, asTidingsError } from "./errors.ts";
+import { HttpApi, type MessagesQuery, type Page } from "./http.ts";
 import { TIMELINES_MAX } from "./limits.ts";
 import { Members } from "./members.ts";
 import { Observable, type Watchable } from "./observable.ts";
@@ -139,7 +139,7 @@ export class TidingsClient {
   timeline(conversationId: string): Timeline {
     let timeline = this.#timelines.get(conversationId);
     if (timeline === undefined) {
-      timeline = new Timeline((query) => this.http.messages(conversationId, query));
+      timeline = new Timeline((query) => this.#readMessages(conversationId, query));
     }
     // Kept in the order of last use, so that the first is the one to let go.
     this.#timelines.delete(conversationId);
@@ -317,6 +317,16 @@ export class TidingsClient {
     this.members.invalidateAll();
     for (const timeline of this.#timelines.values()) void timeline.refresh();
     this.#loaded.set(true);
+  }
+
+  /** A page. One that was on its way when the connection broke and came back is asked for once more. */
+  async #readMessages(conversationId: string, query: MessagesQuery): Promise<Page<Message>> {
+    try {
+      return await this.http.messages(conversationId, query);
+    } catch (thrown) {
+      if (asTidingsError(thrown).code !== "network" || this.state.value.status !== "online") throw thrown;
+      return await this.http.messages(conversationId, query);
+    }
   }
 
   async #readMembers(conversationId: string): Promise<Member[]> {

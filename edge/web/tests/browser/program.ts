@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +9,8 @@ import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const BUILT = fileURLToPath(new URL("../../../../../target/release/tidings", import.meta.url));
+/** Screenshots, and what the program logged. */
+export const RESULTS = fileURLToPath(new URL("../../../tests/screenshots/", import.meta.url));
 const READY_MS = 60_000;
 const ASK_AGAIN_MS = 25;
 
@@ -35,10 +37,13 @@ export class Program {
   /** Starts it on the data that is there, and waits until it says that it is ready. */
   async up(): Promise<void> {
     const command = process.env["TIDINGS_BIN"] ?? BUILT;
-    const child = spawn(command, ["up", "--listen", `127.0.0.1:${this.#port}`, "--data", this.#data], {
+    // The SQL port is anyone's, so that several programs can run at once.
+    const settings = ["--set", "archive.http_listen=127.0.0.1:0"];
+    const child = spawn(command, ["up", "--listen", `127.0.0.1:${this.#port}`, "--data", this.#data, ...settings], {
       stdio: ["ignore", "pipe", "pipe"],
     });
-    const log = createWriteStream(join(this.#data, "..", `tidings-browser-${this.#port}.log`), { flags: "a" });
+    await mkdir(RESULTS, { recursive: true });
+    const log = createWriteStream(join(RESULTS, "program.log"), { flags: "a" });
     child.stdout?.pipe(log);
     child.stderr?.pipe(log);
     this.#child = child;

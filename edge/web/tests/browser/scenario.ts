@@ -1,10 +1,6 @@
-import { mkdir } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
 import type { Browser, BrowserContextOptions } from "playwright-core";
 import { Person } from "./person.ts";
-import type { Program } from "./program.ts";
-
-const SCREENSHOTS = fileURLToPath(new URL("../../../tests/screenshots/", import.meta.url));
+import { type Program, RESULTS } from "./program.ts";
 
 /** A named test. */
 export interface Scenario {
@@ -32,8 +28,7 @@ export class Stage {
   }
 
   async screenshot(person: Person, name: string): Promise<void> {
-    await mkdir(SCREENSHOTS, { recursive: true });
-    await person.page.screenshot({ path: `${SCREENSHOTS}${name}.png`, animations: "disabled" });
+    await person.page.screenshot({ path: `${RESULTS}${name}.png`, animations: "disabled" });
   }
 
   /** Closes all browsers; fails if a page complained. */

@@ -46,7 +46,8 @@ export function TimelineView(props: {
     firstKey: state.messages[0]?.messageId,
     lastKey: lines.at(-1)?.key,
     version: lines,
-    ready: !state.fresh,
+    // Without a connection there may be nothing but what waits to be sent.
+    ready: !state.fresh || state.error !== undefined || pending.length > 0,
     onVisible: markSeen,
     onNearTop: () => {
       if (!state.loading && !state.complete && state.error === undefined) void timeline.loadOlder();
