@@ -209,15 +209,16 @@ pub fn conversation_from_rows(
 ) -> client::Conversation {
     let (delivered_to_all_seq, seen_by_all_seq) = cursors_of_all(row, member, other);
     let is_member = member.role() != wire::Role::Unspecified;
+    // For one who has left it ends there, and there is nothing to catch up with.
+    let last_seq = if is_member { row.last_seq } else { member.past_stays.last().map_or(0, |stay| stay.left_seq) };
     client::Conversation {
         conversation_id: conversation_text(row.conversation_id),
         kind: conversation_kind(row.kind()).into(),
         title: row.title.clone(),
         member_count: row.member_count,
-        last_seq: row.last_seq,
+        last_seq,
         last_message: None,
-        // One who has left has nothing to catch up with.
-        unread_count: if is_member { row.last_seq.saturating_sub(member.seen_seq) } else { 0 },
+        unread_count: if is_member { last_seq.saturating_sub(member.seen_seq) } else { 0 },
         delivered_seq: member.delivered_seq,
         seen_seq: member.seen_seq,
         delivered_to_all_seq,
@@ -265,5 +266,136 @@ pub fn user(row: &wire::UserRow) -> client::User {
         user_id: user_text(row.user_id),
         username: row.username.clone(),
         display_name: row.display_name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(send: wire::Send) -> wire::Entry {
+        let event = wire::Event { body: Some(wire::event::Body::Send(send)), ..Default::default() };
+        wire::Entry {
+            conversation_id: Some(ConversationId(1).into()),
+            seq: 7,
+            message_id: Some(MessageId(2).into()),
+            sender_id: Some(UserId(3).into()),
+            sent_at_ms: 1_000,
+            content: Some(wire::entry::Content::Event(event.encode_to_vec().into())),
+        }
+    }
+
+    fn change_of(entry: &wire::Entry) -> wire::Change {
+        wire::Change {
+            conversation_id: entry.conversation_id,
+            seq: entry.seq,
+            message_id: entry.message_id,
+            sender_id: entry.sender_id,
+            sent_at_ms: entry.sent_at_ms,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_message_is_its_kind() {
+        let attachment = wire::Attachment { media_id: "m".to_owned(), ..Default::default() };
+        for (send, kind) in [
+            (wire::Send { text: "x".to_owned(), ..Default::default() }, message_kind::Value::Text),
+            (
+                wire::Send { text: "x".to_owned(), attachments: vec![attachment], ..Default::default() },
+                message_kind::Value::Media,
+            ),
+            (
+                wire::Send { encrypted: Some(wire::Encrypted::default()), ..Default::default() },
+                message_kind::Value::Encrypted,
+            ),
+        ] {
+            assert_eq!(message(&entry(send), None).unwrap().kind(), kind);
+        }
+    }
+
+    #[test]
+    fn an_edit_is_the_same_from_the_entry_and_from_the_change_alone() {
+        let entry = entry(wire::Send {
+            client_message_id: "c".to_owned(),
+            text: "helo".to_owned(),
+            reply_to: Some(MessageId(9).into()),
+            ..Default::default()
+        });
+        let Some(wire::entry::Content::Event(event)) = entry.content.clone() else { unreachable!() };
+        let change = wire::Change { event, text: "hello".to_owned(), edited_at_ms: 2_000, ..change_of(&entry) };
+        let edited = message(&entry, Some(&change)).unwrap();
+        assert_eq!((edited.text.as_str(), edited.edited_at), ("hello", Some(Timestamp::from_millis(2_000))));
+        assert_eq!(changed_message(&change).unwrap(), edited);
+    }
+
+    #[test]
+    fn a_deletion_leaves_the_place_only() {
+        let entry = entry(wire::Send { text: "secret".to_owned(), ..Default::default() });
+        let change = wire::Change { deleted_at_ms: 2_000, ..change_of(&entry) };
+        for deleted in [message(&entry, Some(&change)).unwrap(), changed_message(&change).unwrap()] {
+            assert_eq!((deleted.text.as_str(), deleted.seq, deleted.edited_at), ("", 7, None));
+            assert!(deleted.deleted_at.is_some() && deleted.encrypted.is_none());
+        }
+    }
+
+    #[test]
+    fn a_damaged_event_is_an_error_and_not_a_panic() {
+        let damaged = wire::Entry {
+            content: Some(wire::entry::Content::Event(vec![0xff, 0xff].into())),
+            ..entry(wire::Send::default())
+        };
+        assert!(message(&damaged, None).is_err());
+    }
+
+    #[test]
+    fn all_the_others_are_the_least_but_oneself() {
+        let least_two = |least, holders, next| Some(wire::LeastTwo { least, holders, next });
+        let row = wire::ConversationRow {
+            kind: wire::ConversationKind::Group.into(),
+            last_seq: 9,
+            minima: Some(wire::CursorMinima {
+                conversation_id: None,
+                delivered: least_two(3, 1, 5),
+                seen: least_two(2, 2, 2),
+            }),
+            ..Default::default()
+        };
+        let member = |delivered_seq, seen_seq| wire::MemberRow {
+            role: wire::Role::Member.into(),
+            delivered_seq,
+            seen_seq,
+            ..Default::default()
+        };
+        let all = |member: &wire::MemberRow| {
+            let seen = conversation_from_rows(&row, member, None);
+            (seen.delivered_to_all_seq, seen.seen_by_all_seq)
+        };
+        assert_eq!(all(&member(3, 2)), (5, 2), "alone with the least delivered, one of two with the least seen");
+        assert_eq!(all(&member(5, 4)), (3, 2));
+        let direct = wire::ConversationRow { kind: wire::ConversationKind::Direct.into(), ..row.clone() };
+        let seen = conversation_from_rows(&direct, &member(9, 9), Some(&member(6, 4)));
+        assert_eq!((seen.delivered_to_all_seq, seen.seen_by_all_seq), (6, 4));
+        assert_eq!(conversation_from_rows(&direct, &member(9, 4), None).unread_count, 5);
+    }
+
+    #[test]
+    fn for_one_who_left_a_conversation_ends_there() {
+        let row = wire::ConversationRow { last_seq: 9, ..Default::default() };
+        let member = wire::MemberRow {
+            past_stays: vec![wire::Stay { joined_seq: 1, left_seq: 5 }],
+            seen_seq: 2,
+            ..Default::default()
+        };
+        let seen = conversation_from_rows(&row, &member, None);
+        assert_eq!((seen.last_seq, seen.unread_count, seen.role.as_str()), (5, 0, ""));
+    }
+
+    #[test]
+    fn role_names_come_back() {
+        for role in [wire::Role::Unspecified, wire::Role::Member, wire::Role::Admin, wire::Role::Owner] {
+            assert_eq!(role_from_name(role_name(role)), Some(role));
+        }
+        assert_eq!(role_from_name("king"), None);
     }
 }

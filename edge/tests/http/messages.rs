@@ -151,4 +151,8 @@ async fn the_update_stream_is_numbered_without_a_gap() {
     assert_eq!((end["updates"].as_array().unwrap().len(), end["resync_required"].as_bool()), (0, Some(false)));
     let beyond = node.get(&bob, "/v1/updates?after_offset=600").await.json();
     assert_eq!(beyond["resync_required"], true);
+    for (epoch, resync_required) in [(stream["epoch"].as_str().unwrap(), false), ("0000000000000000", true)] {
+        let page = node.get(&bob, &format!("/v1/updates?after_offset=4&epoch={epoch}")).await.json();
+        assert_eq!(page["resync_required"], resync_required, "{epoch}");
+    }
 }

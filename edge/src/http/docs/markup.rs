@@ -32,11 +32,22 @@ pub(super) fn prose(text: &str) -> String {
         html.push_str("<p>");
         for (place, part) in paragraph.split('`').enumerate() {
             let part = Escaped(part).to_string();
-            html.push_str(&if place % 2 == 1 { format!("<code>{part}</code>") } else { part });
+            html.push_str(&match place % 2 {
+                1 if is_schema_name(&part) => format!("<a href=\"#schema-{part}\"><code>{part}</code></a>"),
+                1 => format!("<code>{part}</code>"),
+                _ => part,
+            });
         }
         html.push_str("</p>");
     }
     html
+}
+
+/// Schemas, and nothing else here, are named like `ThisOne`.
+fn is_schema_name(code: &str) -> bool {
+    code.starts_with(|first: char| first.is_ascii_uppercase())
+        && code.chars().any(|character| character.is_ascii_lowercase())
+        && code.chars().all(|character| character.is_ascii_alphanumeric())
 }
 
 /// The name that a reference leads to.
@@ -129,6 +140,7 @@ mod tests {
     fn texts_are_texts() {
         assert_eq!(prose("a <b> & `c<d>`\n\ne"), "<p>a &lt;b&gt; &amp; <code>c&lt;d&gt;</code></p><p>e</p>");
         assert_eq!(prose(""), "");
+        assert_eq!(prose("`Send`"), "<p><a href=\"#schema-Send\"><code>Send</code></a></p>");
     }
 
     #[test]

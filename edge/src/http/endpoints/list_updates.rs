@@ -21,6 +21,7 @@ use crate::{
 #[derive(Deserialize)]
 struct Query {
     after_offset: Option<u64>,
+    epoch: Option<String>,
     limit: Option<usize>,
 }
 
@@ -28,6 +29,7 @@ pub(super) fn endpoint() -> Endpoint {
     let operation = Operation::new("listUpdates", "Updates", "Read the update stream")
         .describe("The same stream as on the WebSocket, with the same offsets. `resync_required`: the stream cannot be continued from this offset; read conversations and messages anew.")
         .query("after_offset", "uint64", "The last offset that was handled; 0 or left out: from the beginning.", false)
+        .query("epoch", "string", "The epoch that the offset is of. Another one than now: `resync_required`.", false)
         .query("limit", "uint32", "How many updates at the most: 50 if left out, at most 1,000.", false)
         .answers(200, "Updates with ascending offsets.", "ListUpdatesResponse");
     Endpoint::new(MethodFilter::GET, "/v1/updates", handle, operation)
@@ -39,6 +41,16 @@ async fn handle(
     Parameters(query): Parameters<Query>,
 ) -> Result<Reply<client::ListUpdatesResponse>, ApiError> {
     let limit = page_limit_of(query.limit, PAGE_ITEMS_DEFAULT, UPDATES_PAGE_ITEMS_MAX)?;
+    if query.epoch.is_some_and(|epoch| epoch != app.http.epoch) {
+        let last_offset = app.http.reads.last_offset(caller).await?;
+        let epoch = app.http.epoch.clone();
+        return Ok(Reply::ok(client::ListUpdatesResponse {
+            epoch,
+            updates: Vec::new(),
+            resync_required: true,
+            last_offset,
+        }));
+    }
     let found = app.http.reads.updates(caller, query.after_offset.unwrap_or(0), None, limit).await?;
     Ok(Reply::ok(client::ListUpdatesResponse {
         epoch: app.http.epoch.clone(),

@@ -164,6 +164,12 @@ fn string(name: &str) -> Value {
         "title" => "Friends",
         "role" => return json!({"type": "string", "examples": ["member"]}),
         "content_type" => "image/jpeg",
+        "password" => "correct horse battery staple",
+        "device_id" => "phone",
+        "epoch" => "4fd0e2b1a97c6835",
+        "code" => "not_a_member",
+        "media_id" => "9b2f6c1e",
+        "name" => "beach.jpg",
         _ => return json!({"type": "string"}),
     };
     json!({"type": "string", "examples": [example]})
