@@ -2,6 +2,7 @@
 //!
 //! - [`store`]: the port. [`embedded`]: the implementation on the embedded engine, with its [`threads`].
 //! - [`projection`]: the consumer that writes the archive from the log.
+//! - [`http`]: a local ClickHouse-compatible port for analysts' tools.
 //! - [`libchdb`]: the ClickHouse engine as a shared library, behind a thin safe wrapper.
 //! - [`migrations`]: the schema, from `schemas/sql/`. [`tables`]: its tables as inserts and reads see them.
 //! - [`rows`]: from the log's records to rows and back. [`row_binary`]: the format of rows on their way in and out.
@@ -10,6 +11,7 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod embedded;
+pub mod http;
 pub mod libchdb;
 pub mod migrations;
 pub mod projection;

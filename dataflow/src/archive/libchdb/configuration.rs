@@ -112,11 +112,17 @@ fn users_xml(configuration: &EngineConfiguration) -> String {
         "<clickhouse>
   <profiles><default>
     <implicit_select>0</implicit_select>
+    <max_threads>{threads_max}</max_threads>
     <allow_introspection_functions>0</allow_introspection_functions>
     <max_memory_usage>{query_memory}</max_memory_usage>
     <max_bytes_before_external_group_by>{spill}</max_bytes_before_external_group_by>
     <max_bytes_before_external_sort>{spill}</max_bytes_before_external_sort>
-    <constraints><max_memory_usage><max>{query_memory}</max></max_memory_usage></constraints>
+    <constraints>
+      <max_memory_usage><min>1</min><max>{query_memory}</max></max_memory_usage>
+      <max_execution_time><min>1</min><max>{time_max}</max></max_execution_time>
+      <max_result_bytes><min>1</min><max>{result_max}</max></max_result_bytes>
+      <max_threads><min>1</min><max>{threads_max}</max></max_threads>
+    </constraints>
   </default></profiles>
   <users><default>
     <password></password>
@@ -133,7 +139,10 @@ fn users_xml(configuration: &EngineConfiguration) -> String {
   <quotas><default/></quotas>
 </clickhouse>
 ",
-        spill = query_memory / 2
+        spill = query_memory / 2,
+        time_max = limits::ARCHIVE_SQL_TIME_MAX.max(limits::ARCHIVE_INSERT_TIMEOUT).as_secs(),
+        result_max = limits::ARCHIVE_SQL_RESULT_BYTES_MAX,
+        threads_max = limits::ARCHIVE_SQL_THREADS_MAX,
     )
 }
 

@@ -1,0 +1,104 @@
+//! One request's statement, run in a session of its own: no request sees another's settings or tables.
+
+use tidings_schemas::limits;
+
+use super::{
+    reply::{self, Refusal, Reply},
+    request::SqlRequest,
+    statement::{self, Statement},
+};
+use crate::archive::libchdb::{Connection, Engine, Output, StatementClass};
+
+/// What every request of a port has in common.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    /// The database that names without one are looked up in.
+    pub(super) database: String,
+    /// Whether statements may change something.
+    pub(super) writable: bool,
+}
+
+/// Functions that read files and that no right governs.
+const DENIED_FUNCTIONS: [&str; 2] = ["file", "catboostEvaluate"];
+
+/// ClickHouse's name for tab-separated text, the default.
+const DEFAULT_FORMAT: &str = "TabSeparated";
+
+/// Runs the request. Blocks, at most as long as a statement may run.
+pub(super) fn run(engine: &Engine, rules: &Rules, request: &SqlRequest, query_id: &str) -> Result<Reply, Refusal> {
+    if statement::calls(&request.text, &DENIED_FUNCTIONS) && !rules.writable {
+        return Err(Refusal::denied("This port gives no access to files"));
+    }
+    match statement::parse(&request.text) {
+        Statement::Query { sql, format } => {
+            let sql = SqlRequest::sql(sql)?;
+            let named = format.and_then(|format| std::str::from_utf8(format).ok());
+            let format = named.or(request.format.as_deref()).unwrap_or(DEFAULT_FORMAT);
+            let mut session = open(engine, rules, request)?;
+            admit(&mut session, rules, sql)?;
+            let parameters: Vec<(&str, &str)> =
+                request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            let output = session.query(sql, format, &parameters)?;
+            Ok(reply::result(output, format, query_id))
+        }
+        Statement::Insert { .. } if !rules.writable => Err(Refusal::read_only()),
+        Statement::Insert { sql, format, data } => {
+            let (sql, format) = (SqlRequest::sql(sql)?, SqlRequest::sql(format)?);
+            let mut session = open(engine, rules, request)?;
+            let Output { rows_written, .. } = session.insert(sql, format, data.chunks(CHUNK_BYTES))?;
+            Ok(reply::result(Output { rows_written, ..Output::default() }, format, query_id))
+        }
+    }
+}
+
+/// How much of an insert's data goes to the engine at a time.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// A session with the request's settings, then with those of the port, which count.
+fn open(engine: &Engine, rules: &Rules, request: &SqlRequest) -> Result<Connection, Refusal> {
+    // `default` is what clients send that were told nothing; there is nothing of that name to see.
+    let database = request.database.as_deref().filter(|name| *name != "default").unwrap_or(&rules.database);
+    let mut setup = vec![format!("USE {}", quoted(database, '`'))];
+    for (name, value) in request.settings.iter().filter(|(name, _)| name != "readonly") {
+        setup.push(format!("SET {name} = {}", quoted(value, '\'')));
+    }
+    let time_max = limits::ARCHIVE_SQL_TIME_MAX.as_secs();
+    let asked = request.settings.iter().find(|(name, _)| name == "max_execution_time");
+    let asked = asked.and_then(|(_, value)| value.parse().ok()).filter(|seconds| *seconds > 0).unwrap_or(time_max);
+    let (time, bytes) = (time_max.min(asked), limits::ARCHIVE_SQL_RESULT_BYTES_MAX);
+    setup.push(format!("SET max_execution_time = {time}, max_result_bytes = {bytes}, result_overflow_mode = 'throw'"));
+    if !rules.writable {
+        // Settings of a query may still change, within the engine's constraints; nothing else may.
+        setup.push("SET readonly = 2".to_owned());
+    }
+    Ok(Connection::open(engine, setup)?)
+}
+
+/// Lets only one statement in, of a kind that the port allows, judged by the engine's own parser.
+fn admit(session: &mut Connection, rules: &Rules, sql: &str) -> Result<(), Refusal> {
+    let statements = session.classify(sql)?;
+    match statements.class {
+        StatementClass::ReadOnly if statements.count == 1 => Ok(()),
+        StatementClass::Mutating if statements.count == 1 && rules.writable => Ok(()),
+        StatementClass::Unknown => {
+            // It does not parse: the engine's own words say where. Should it parse after all, it is of no known kind.
+            session.query(&format!("EXPLAIN AST {sql}"), "Null", &[])?;
+            Err(Refusal::read_only())
+        }
+        _ => Err(Refusal::read_only()),
+    }
+}
+
+/// A name or a string as SQL takes it, whatever is in it.
+fn quoted(text: &str, quote: char) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push(quote);
+    for character in text.chars() {
+        if character == quote || character == '\\' {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push(quote);
+    quoted
+}
