@@ -1,9 +1,9 @@
 //! The HTTP door: the client contract's endpoints, the probes, the API reference and the web client.
 //!
-//! - [`endpoints`]: one endpoint a file, with its handler and its OpenAPI text. [`endpoint`]: what they have in common;
+//! - `endpoints`: one endpoint a file, with its handler and its OpenAPI text. `endpoint`: what they have in common;
 //!   router and OpenAPI document are made from the same list.
-//! - [`extract`], [`reply`], [`error`]: what comes in and what goes out. [`guard`]: what every request passes through.
-//! - [`openapi`]: the document. [`docs`]: the page that renders it. [`assets`]: the web client. [`probes`]: `/livez`,
+//! - `extract`, `reply`, `error`: what comes in and what goes out. `guard`: what every request passes through.
+//! - `openapi`: the document. `docs`: the page that renders it. `assets`: the web client. `probes`: `/livez`,
 //!   `/readyz`, `/metrics`. [`host`]: what the process around the edge answers for these.
 
 mod assets;

@@ -308,6 +308,6 @@ mod tests {
         assert_eq!(visible_ranges(&member, 1..=30), [1..=5, 10..=12, 20..=30]);
         assert_eq!(visible_ranges(&member, 4..=11), [4..=5, 10..=11]);
         assert_eq!(visible_ranges(&member, 13..=19), [] as [RangeInclusive<u64>; 0]);
-        assert_eq!(visible_ranges(&member, 1..=0), [] as [RangeInclusive<u64>; 0]);
+        assert_eq!(visible_ranges(&member, RangeInclusive::new(1, 0)), [] as [RangeInclusive<u64>; 0]);
     }
 }
