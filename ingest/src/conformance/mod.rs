@@ -56,6 +56,7 @@ macro_rules! conformance_tests {
             partitions_are_independent,
             polls_keep_to_their_size_and_always_get_on,
             no_wake_up_is_lost,
+            each_record_is_followed_by_its_wake_up,
             a_wake_up_may_come_from_before,
             a_dropped_reader_is_not_woken,
             async_callers_append_and_wait);

@@ -1,12 +1,12 @@
 //! Cases about reading.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use bytes::Bytes;
 use tidings_schemas::topics::Topic;
 
-use super::{Bell, Fixture, append, follow, read_all, record};
+use super::{Bell, Fixture, PATIENCE, append, follow, read_all, record};
 use crate::asynchronous::{AsyncReader, LogExt};
 use crate::error::LogError;
 use crate::log::NewRecord;
@@ -119,6 +119,34 @@ pub fn no_wake_up_is_lost(fixture: &mut impl Fixture) {
         let records = reader.join().expect("no panic");
         assert!(records.iter().map(|record| record.offset).eq(0..3 * EACH as u64));
     }
+}
+
+/// One record at a time, the next only when the one before was read: each wake-up is the last that could come, and meets
+/// the reader between its look and its sleep.
+pub fn each_record_is_followed_by_its_wake_up(fixture: &mut impl Fixture) {
+    const RECORDS: u64 = 500;
+    let log = fixture.log();
+    let mut reader = log.reader(Topic::Events, 0, 0).expect("in range");
+    let bell = Arc::new(Bell::default());
+    let ringer = Arc::clone(&bell);
+    reader.wake_with(Arc::new(move || ringer.ring()));
+    let (read, was_read) = mpsc::channel();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut records = Vec::new();
+            while reader.position() < RECORDS {
+                let rung = bell.count();
+                match reader.poll(1, &mut records).expect("readable") {
+                    0 => bell.wait_past(rung),
+                    _ => read.send(reader.position()).unwrap_or_default(),
+                }
+            }
+        });
+        for record_number in 1..=RECORDS {
+            log.append_with(vec![record(Topic::Events, 0, "x")], Box::new(|_| {}));
+            assert_eq!(was_read.recv_timeout(PATIENCE), Ok(record_number));
+        }
+    });
 }
 
 /// Who asks to be woken while records wait already, is woken at once.

@@ -4,7 +4,7 @@
 //! split into files of one partition each, in the background. docs/LOG.md has the files byte by byte, and what is
 //! recovered from them and why.
 //!
-//! - [`config`]: the settings. [`stats`]: what metrics read. [`disk`]: what is asked of the file system.
+//! - [`config`]: the settings. [`stats`], [`metrics`]: what it counts. [`disk`]: what is asked of the file system.
 //! - `queue`, `writer`: from a call to a durable commit. `state`: what readers see of it. `reader`: how they read.
 //! - `journal`, `frame`, `records`: the journal and its bytes. `partition_file`, `partition_writer`: the same for the
 //!   partitions' files. `manifest`: what the log is. `files`, `bytesio`: small helpers.
@@ -12,6 +12,7 @@
 
 pub mod config;
 pub mod disk;
+pub mod metrics;
 pub mod stats;
 
 mod bytesio;
