@@ -75,6 +75,24 @@ export const breaking: Scenario[] = [
     },
   },
   {
+    name: "the server is restarted in good order: everybody is back by themselves, and nothing is missing",
+    async run(stage) {
+      const ann = await stage.signUp("Ann");
+      const ben = await stage.signUp("Ben");
+      await ann.startChat(ben);
+      await ann.say("before");
+      await ben.open("Ann");
+      await ben.sees("before");
+      await stage.program.goAway();
+      await ben.say("in between");
+      await stage.program.up();
+      await agree(ann, ben, ["before", "in between"]);
+      await ann.say("after");
+      await agree(ann, ben, ["before", "in between", "after"]);
+      await ann.page.locator(".chat-sub", { hasText: "online" }).waitFor();
+    },
+  },
+  {
     name: "what was written offline survives closing the page",
     async run(stage) {
       const ann = await stage.signUp("Ann");

@@ -2,8 +2,8 @@
  * The browser tests: real browsers against the real program. `npm run test:browser [part of a name]`.
  * Screenshots go to `tests/screenshots`, those of failed tests too.
  */
-import { chromium } from "playwright-core";
 import { breaking } from "./breaking.ts";
+import { launch } from "./browser.ts";
 import { chatting } from "./chatting.ts";
 import { grouping } from "./grouping.ts";
 import { looking } from "./looking.ts";
@@ -15,19 +15,7 @@ const wanted = process.argv[2] ?? "";
 const chosen = scenarios.filter(({ name }) => name.includes(wanted));
 
 const program = await Program.start();
-const browser = await chromium.launch({
-  executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
-  args: [
-    "--no-sandbox",
-    "--headless=new",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-  ],
-});
+const browser = await launch();
 const stage = new Stage(browser, program);
 let failed = 0;
 for (const { name, run } of chosen) {

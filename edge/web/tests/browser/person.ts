@@ -23,7 +23,7 @@ export class Person {
   /** Opens the page and makes an account. */
   static async signUp(browser: Browser, url: string, name: string, options: BrowserContextOptions = {}): Promise<Person> {
     people += 1;
-    const username = `${name.toLowerCase()}${people}`;
+    const username = `${name.toLowerCase().split(" ")[0]}${people}`;
     const context = await browser.newContext({ viewport: { width: 1180, height: 760 }, ...options });
     const page = await context.newPage();
     const person = new Person(name, username, context, page);

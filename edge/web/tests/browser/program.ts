@@ -56,9 +56,14 @@ export class Program {
     await this.#end("SIGKILL");
   }
 
+  /** In good order: its clients are told first. */
+  async goAway(): Promise<void> {
+    await this.#end("SIGTERM");
+  }
+
   /** Ends it, and removes its data. */
   async stop(): Promise<void> {
-    await this.#end("SIGTERM");
+    await this.goAway();
     await rm(this.#data, { recursive: true, force: true });
   }
 

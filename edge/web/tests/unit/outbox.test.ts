@@ -6,7 +6,7 @@ import { Outbox, type OutboxEntry } from "../../src/sdk/outbox.ts";
 import type { Message } from "../../src/sdk/types.ts";
 import { decodeMessage } from "../../src/sdk/wire.ts";
 import { clientOf, pair } from "../support/clients.ts";
-import { DevEdge } from "../support/dev-edge.ts";
+import { MemoryEdge } from "../support/memory-edge.ts";
 import { Refusal } from "../support/world.ts";
 import { until } from "../support/until.ts";
 
@@ -140,7 +140,7 @@ test("the outbox and a text have their limits", () => {
 });
 
 test("a send whose reply is lost is sent again, and there is one message", async (context) => {
-  const edge = new DevEdge();
+  const edge = new MemoryEdge();
   const port = await edge.listen();
   context.after(() => edge.crash());
   const { room, client, conversationId, ben } = await pair(edge, port);
@@ -164,7 +164,7 @@ test("a send whose reply is lost is sent again, and there is one message", async
 });
 
 test("messages written offline go out on the connection that comes, in order", async (context) => {
-  const edge = new DevEdge();
+  const edge = new MemoryEdge();
   const port = await edge.listen();
   context.after(() => edge.crash());
   const { room, client, conversationId } = await pair(edge, port);
@@ -179,7 +179,7 @@ test("messages written offline go out on the connection that comes, in order", a
 });
 
 test("queued and then rejected: the message is marked as failed", async (context) => {
-  const edge = new DevEdge();
+  const edge = new MemoryEdge();
   const port = await edge.listen();
   context.after(() => edge.crash());
   const { client, conversationId } = await pair(edge, port);
@@ -196,7 +196,7 @@ test("queued and then rejected: the message is marked as failed", async (context
 });
 
 test("a second client of the same user sees what the first sends, and its own seen cursor", async (context) => {
-  const edge = new DevEdge();
+  const edge = new MemoryEdge();
   const port = await edge.listen();
   context.after(() => edge.crash());
   const { ann, ben, room, client, conversationId } = await pair(edge, port);

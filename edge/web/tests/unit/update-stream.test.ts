@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { clientOf, pair } from "../support/clients.ts";
-import { DevEdge } from "../support/dev-edge.ts";
+import { MemoryEdge } from "../support/memory-edge.ts";
 import { until } from "../support/until.ts";
 
 async function edgeFor(context: { after: (fn: () => Promise<void>) => void }) {
-  const edge = new DevEdge();
+  const edge = new MemoryEdge();
   const port = await edge.listen();
   context.after(() => edge.crash());
   return { edge, port };
@@ -91,9 +91,9 @@ test("when the server cannot resume, conversations and messages are read anew", 
 
 test("what happens while the conversations are read is not lost", async (context) => {
   const { edge, port } = await edgeFor(context);
-  const ann = edge.world.createAccount("ann", "password1", "Ann");
-  const ben = edge.world.createAccount("ben", "password1", "Ben");
-  const room = edge.world.create(ann.user_id, "direct", "", [ben.user_id]);
+  const ann = edge.world.createAccount("ann");
+  const ben = edge.world.createAccount("ben");
+  const room = edge.world.createDirect(ann.user_id, ben.user_id);
   const client = clientOf(port, ann.user_id);
   context.after(() => client.stop());
   client.start();

@@ -1,5 +1,5 @@
 import type { Message, OutboxEntry, Progress } from "../../sdk/index.ts";
-import { UserAvatar, hue } from "../parts/avatar.tsx";
+import { Avatar, hue } from "../parts/avatar.tsx";
 import { classes, memo, useClient } from "../parts/hooks.ts";
 import { IconCopy, IconDelete, IconEdit, IconInfo, IconReply } from "../parts/icons.tsx";
 import { ProgressMark } from "../parts/progress-mark.tsx";
@@ -62,7 +62,7 @@ export const Bubble = memo(function Bubble(props: BubbleProps) {
       tabIndex={-1}
       aria-label={`${own ? "You" : nameOf(client, message?.senderId ?? "")}, ${timeOfDay(message?.sentAt ?? entry?.createdAt ?? 0)}`}
     >
-      {group && !own && <span class="message-avatar">{last && <UserAvatar userId={message?.senderId ?? ""} size="small" />}</span>}
+      {group && !own && <span class="message-avatar">{last && <SenderAvatar userId={message?.senderId ?? ""} />}</span>}
       <div class="message-column">
         {group && !own && first && <Sender userId={message?.senderId ?? ""} />}
         <div class={classes("bubble", deleted && "bubble-deleted")} onClick={(event) => tapped(event, props, key)}>
@@ -91,6 +91,10 @@ function Body(props: { message: Message | undefined; text: string }) {
   if (message?.kind === "encrypted") return <em>Encrypted message. This client cannot read it.</em>;
   if (message?.kind === "media" && text === "") return <em>{previewText(message)}</em>;
   return <RichText text={text} />;
+}
+
+function SenderAvatar(props: { userId: string }) {
+  return <Avatar id={props.userId} name={useName(props.userId)} size="small" />;
 }
 
 function Sender(props: { userId: string }) {
