@@ -1,10 +1,31 @@
 //! What a run's questions and transitions have found, laid out for reading.
 //!
 //! Each recipient of the run is a *question*: where is this user? All questions for one user at one step are one
-//! *lookup* in the dataflow.
+//! *lookup* in the dataflow, unless the answer is known from an earlier one.
 
-/// The lookup of a question that needs none: the user has no session.
-pub(super) const NOWHERE: u32 = u32::MAX;
+/// What is known of where a user is. Four bytes, for there is one for each user and each question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Whereabouts(u32);
+
+impl Whereabouts {
+    /// The user has no session.
+    pub(super) const NOWHERE: Self = Self(u32::MAX);
+    /// Only the dataflow can say.
+    pub(super) const UNKNOWN: Self = Self(u32::MAX - 1);
+    const IS_EDGE: u32 = 1 << 31;
+    /// The first edge that cannot be told.
+    pub(super) const EDGES_END: u32 = Self::UNKNOWN.0 & !Self::IS_EDGE;
+
+    /// On this one edge.
+    pub(super) fn edge(edge_id: u32) -> Self {
+        Self(Self::IS_EDGE | edge_id)
+    }
+
+    /// Where that lookup says.
+    pub(super) fn lookup(lookup: u32) -> Self {
+        Self(lookup & !Self::IS_EDGE)
+    }
+}
 
 /// A watcher whom a transition concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,8 +46,8 @@ pub(super) struct Found {
 /// The answers of a run.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// For each question, its lookup.
-    pub(super) lookups: Vec<u32>,
+    /// For each question.
+    pub(super) whereabouts: Vec<Whereabouts>,
     /// Where each lookup's edges begin; one more than there are lookups.
     starts: Vec<u32>,
     edges: Vec<u32>,
@@ -37,15 +58,14 @@ pub(super) struct Answers {
 impl Answers {
     /// Forgets the questions and answers of the last run.
     pub(super) fn clear(&mut self) {
-        self.lookups.clear();
+        self.whereabouts.clear();
         self.watching.clear();
     }
 
     /// Sorts what was found: by lookup (counting: the lookups are dense), and by transition.
-    #[allow(clippy::cast_possible_truncation, reason = "a run has far fewer than 2^32 recipients")]
-    pub(super) fn fill(&mut self, lookup_count: u32, found: &mut Found) {
+    pub(super) fn fill(&mut self, lookup_count: usize, found: &mut Found) {
         self.starts.clear();
-        self.starts.resize(lookup_count as usize + 1, 0);
+        self.starts.resize(lookup_count + 1, 0);
         self.edges.clear();
         self.edges.resize(found.routes.len(), 0);
         for (lookup, _) in &found.routes {
@@ -66,13 +86,24 @@ impl Answers {
         self.watching.sort_unstable();
     }
 
-    /// The edges with a session of the user that the question was about.
+    /// Names each edge with a session of the user that the question was about. Says whether there is any.
     #[inline]
-    pub(super) fn edges(&self, question: u32) -> &[u32] {
-        let lookup = self.lookups[question as usize];
-        if lookup == NOWHERE {
-            return &[];
+    pub(super) fn for_each_edge(&self, question: u32, mut each: impl FnMut(u32)) -> bool {
+        let whereabouts = self.whereabouts[question as usize];
+        if whereabouts == Whereabouts::NOWHERE {
+            return false;
         }
+        if whereabouts.0 & Whereabouts::IS_EDGE != 0 {
+            each(whereabouts.0 & !Whereabouts::IS_EDGE);
+            return true;
+        }
+        let edges = self.edges_of_lookup(whereabouts.0);
+        edges.iter().for_each(|edge_id| each(*edge_id));
+        !edges.is_empty()
+    }
+
+    /// The edges that a lookup found.
+    pub(super) fn edges_of_lookup(&self, lookup: u32) -> &[u32] {
         let (start, end) = (self.starts[lookup as usize], self.starts[lookup as usize + 1]);
         &self.edges[start as usize..end as usize]
     }
@@ -92,14 +123,17 @@ mod tests {
     #[test]
     fn each_question_gets_its_edges() {
         let mut found = Found { routes: vec![(2, 7), (0, 5), (2, 6)], watching: Vec::new() };
-        let mut answers = Answers { lookups: vec![3, 2, NOWHERE, 0, 2], ..Answers::default() };
+        let (lookup, edge) = (Whereabouts::lookup, Whereabouts::edge);
+        let whereabouts = vec![lookup(3), lookup(2), Whereabouts::NOWHERE, lookup(0), edge(0), edge(9)];
+        let mut answers = Answers { whereabouts, ..Answers::default() };
         answers.fill(4, &mut found);
         let sorted = |question| {
-            let mut edges = answers.edges(question).to_vec();
+            let mut edges = Vec::new();
+            assert_eq!(answers.for_each_edge(question, |edge_id| edges.push(edge_id)), !edges.is_empty());
             edges.sort_unstable();
             edges
         };
-        assert_eq!([0, 1, 2, 3, 4].map(sorted), [vec![], vec![6, 7], vec![], vec![5], vec![6, 7]]);
+        assert_eq!([0, 1, 2, 3, 4, 5].map(sorted), [vec![], vec![6, 7], vec![], vec![5], vec![0], vec![9]]);
     }
 
     #[test]

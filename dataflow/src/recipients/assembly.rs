@@ -105,11 +105,8 @@ impl RecipientsShard {
         for item in items {
             let absent_before = picks.absent.len();
             for (question, recipient) in (item.first_question..).zip(item.recipients.clone()) {
-                let edges = answers.edges(question);
-                for edge_id in edges {
-                    picks.pick(*edge_id, recipient as u32);
-                }
-                if edges.is_empty() && item.is_message {
+                let is_anywhere = answers.for_each_edge(question, |edge_id| picks.pick(edge_id, recipient as u32));
+                if !is_anywhere && item.is_message {
                     picks.absent.push(recipient as u32);
                 }
             }
@@ -163,9 +160,7 @@ impl RecipientsShard {
         picks.clear();
         let recipients = typing.notice.recipient_ids.as_chunks::<16>().0;
         for (question, place) in (typing.first_question..).zip(0..recipients.len()) {
-            for edge_id in routing.answers().edges(question) {
-                picks.pick(*edge_id, place as u32);
-            }
+            routing.answers().for_each_edge(question, |edge_id| picks.pick(edge_id, place as u32));
         }
         picks.edges.sort_unstable();
         for edge_id in &picks.edges {

@@ -28,7 +28,7 @@ use timely::{
 };
 
 use super::{
-    answers::{Answers, Found, NOWHERE, Watching},
+    answers::{Answers, Found, Watching, Whereabouts},
     users::Slot,
     watches::WatchChange,
 };
@@ -64,13 +64,19 @@ pub(super) struct Routing {
     answered: ProbeHandle<Step>,
     found: Rc<RefCell<Found>>,
     step: Step,
-    /// Whether a collection changed since the last run.
+    /// Whether a collection changed, and whether anything was asked of them, since the last run.
     has_changes: bool,
-    /// The sessions of each user, as of now: who has none need not be looked up.
+    has_questions: bool,
+    /// The sessions of each user, and where the dataflow has last said that the user is: a change of the user's
+    /// sessions makes it unknown again. So a user is looked up once a change, not once a message.
     session_counts: Vec<u8>,
+    known: Vec<Whereabouts>,
+    /// The users whose sessions changed since the last run.
+    moved: Vec<Slot>,
     /// The present step's questions about users with sessions, by (slot, question), not yet in order.
     pending: Vec<(Slot, u32)>,
-    lookup_count: u32,
+    /// The run's lookups: about whom each is.
+    asked: Vec<Slot>,
     answers: Answers,
 }
 
@@ -124,9 +130,12 @@ impl Routing {
             found,
             step: 0,
             has_changes: false,
+            has_questions: false,
             session_counts: Vec::new(),
+            known: Vec::new(),
+            moved: Vec::new(),
             pending: Vec::new(),
-            lookup_count: 0,
+            asked: Vec::new(),
             answers: Answers::default(),
         }
     }
@@ -148,47 +157,73 @@ impl Routing {
     /// The number of the next question.
     #[allow(clippy::cast_possible_truncation, reason = "a run has far fewer than 2^32 recipients")]
     pub(super) fn next_question(&self) -> u32 {
-        self.answers.lookups.len() as u32
+        self.answers.whereabouts.len() as u32
     }
 
     /// Asks which edges have a session of the user, as of now. Nobody is nowhere.
     #[inline]
     pub(super) fn ask(&mut self, user: Option<Slot>) {
+        let known = user.and_then(|slot| self.known.get(slot as usize)).copied().unwrap_or(Whereabouts::NOWHERE);
         if let Some(slot) = user
-            && self.session_counts.get(slot as usize).is_some_and(|count| *count > 0)
+            && known == Whereabouts::UNKNOWN
         {
             self.pending.push((slot, self.next_question()));
         }
-        self.answers.lookups.push(NOWHERE);
+        self.answers.whereabouts.push(known);
     }
 
     /// Asks which sessions watch the user, as of now.
     pub(super) fn transition(&mut self, user: UserId, transition: u32) {
         self.transitions.update_at((user, transition, self.step), self.step, 1);
+        self.has_questions = true;
     }
 
-    /// Turns the questions of the present step into lookups, one a user, and hands them to the dataflow in the order
-    /// in which the join reads the arrangement: it then has nothing to sort.
+    /// Turns the open questions of the present step into lookups, one a user, and hands them to the dataflow in the
+    /// order in which the join reads the arrangement: it then has nothing to sort.
+    #[allow(clippy::cast_possible_truncation, reason = "a run has far fewer than 2^31 lookups")]
     fn end_lookups(&mut self) {
         self.pending.sort_unstable();
         for user in self.pending.chunk_by(|one, other| one.0 == other.0) {
-            self.lookups.update_at((user[0].0, self.lookup_count, self.step), self.step, 1);
+            let (slot, lookup) = (user[0].0, self.asked.len() as u32);
+            self.lookups.update_at((slot, lookup, self.step), self.step, 1);
             for (_, question) in user {
-                self.answers.lookups[*question as usize] = self.lookup_count;
+                self.answers.whereabouts[*question as usize] = Whereabouts::lookup(lookup);
             }
-            self.lookup_count += 1;
+            self.asked.push(slot);
+            self.has_questions = true;
         }
         self.pending.clear();
+    }
+
+    /// Keeps what the lookups found for the questions to come.
+    fn learn(&mut self) {
+        for (lookup, slot) in (0..).zip(self.asked.drain(..)) {
+            // A user on several edges is looked up each time.
+            if let [edge_id] = self.answers.edges_of_lookup(lookup)
+                && *edge_id < Whereabouts::EDGES_END
+            {
+                self.known[slot as usize] = Whereabouts::edge(*edge_id);
+            }
+        }
+        // What was asked before a change of the same run is out of date.
+        for slot in self.moved.drain(..) {
+            let is_anywhere = self.session_counts[slot as usize] > 0;
+            self.known[slot as usize] = if is_anywhere { Whereabouts::UNKNOWN } else { Whereabouts::NOWHERE };
+        }
     }
 
     /// Loads a route that a checkpoint saved; all of them are one change.
     pub(super) fn load_route(&mut self, slot: Slot, edge_id: u32, difference: isize) {
         const { assert!(SESSIONS_PER_USER_MAX < u8::MAX as usize, "they are counted in a byte") };
-        if slot as usize >= self.session_counts.len() {
-            self.session_counts.resize((slot as usize + 1).next_power_of_two(), 0);
+        let user = slot as usize;
+        if user >= self.session_counts.len() {
+            self.session_counts.resize((user + 1).next_power_of_two(), 0);
+            self.known.resize(self.session_counts.len(), Whereabouts::NOWHERE);
         }
-        let count = &mut self.session_counts[slot as usize];
+        let count = &mut self.session_counts[user];
         *count = if difference > 0 { count.saturating_add(1) } else { count.saturating_sub(1) };
+        self.known[user] = if *count > 0 { Whereabouts::UNKNOWN } else { Whereabouts::NOWHERE };
+        self.moved.push(slot);
         self.routes.update_at((slot, edge_id), self.step, difference);
         self.has_changes = true;
     }
@@ -207,7 +242,6 @@ impl Routing {
     /// Begins a run: the answers of the last one are no longer wanted.
     pub(super) fn begin(&mut self) {
         self.answers.clear();
-        self.lookup_count = 0;
     }
 
     /// The answers to all questions of the run, once [`Routing::run`] has run.
@@ -220,6 +254,9 @@ impl Routing {
     /// The changes go first: every lookup finds the collections ready and is answered at once.
     pub(super) fn run(&mut self, worker: &mut Worker) {
         self.end_lookups();
+        if !std::mem::take(&mut self.has_questions) && !self.has_changes {
+            return;
+        }
         self.step += 1;
         self.routes.advance_to(self.step);
         self.routes.flush();
@@ -238,7 +275,8 @@ impl Routing {
         while self.answered.less_than(&self.step) {
             worker.step();
         }
-        self.answers.fill(self.lookup_count, &mut self.found.borrow_mut());
+        self.answers.fill(self.asked.len(), &mut self.found.borrow_mut());
+        self.learn();
     }
 
     /// Takes the dataflow out of the worker.
@@ -303,7 +341,8 @@ mod tests {
             let mut run = |routing: &mut Routing, questions: u32| {
                 routing.run(worker);
                 for question in 0..questions {
-                    let mut edges = routing.answers().edges(question).to_vec();
+                    let mut edges = Vec::new();
+                    routing.answers().for_each_edge(question, |edge_id| edges.push(edge_id));
                     edges.sort_unstable();
                     all.push(edges);
                 }
@@ -354,7 +393,7 @@ mod tests {
                 }
                 routing.change_route(round, 1, 1);
                 routing.run(worker);
-                missing += (0..round).filter(|question| routing.answers().edges(*question).is_empty()).count();
+                missing += (0..round).filter(|question| !routing.answers().for_each_edge(*question, |_| ())).count();
             }
             routing.close(worker);
             missing
