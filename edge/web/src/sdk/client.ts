@@ -14,6 +14,7 @@ import { Synchroniser } from "./synchroniser.ts";
 import { Timeline } from "./timeline.ts";
 import type { Conversation, Member, Message, Role, Session, Update } from "./types.ts";
 import { Typing } from "./typing.ts";
+import { newUuid } from "./uuid.ts";
 import { type Json, decodeConversation, decodeError, decodeMessage, decodePresence, decodeUpdate, object, text } from "./wire.ts";
 
 /** How to make a {@link TidingsClient}. */
@@ -78,7 +79,7 @@ export class TidingsClient {
       keyPrefix: `tidings.outbox.${session.userId}.`,
       send: (entry) => this.#send(entry),
       onSent: (message) => this.#arrived(message),
-      newId: options.newId ?? (() => crypto.randomUUID()),
+      newId: options.newId ?? newUuid,
       ...(options.random === undefined ? {} : { random: options.random }),
     });
     this.#receipts = new Receipts(async (conversation_id, { deliveredSeq, seenSeq }) => {

@@ -20,3 +20,4 @@ export { Outbox, type OutboxEntry } from "./outbox.ts";
 export { type KeyValueStorage, memoryStorage, webStorage } from "./storage.ts";
 export { Timeline, type TimelineState } from "./timeline.ts";
 export * from "./types.ts";
+export { newUuid } from "./uuid.ts";

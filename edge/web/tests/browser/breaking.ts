@@ -75,6 +75,31 @@ export const breaking: Scenario[] = [
     },
   },
   {
+    name: "kill -9 in a burst from both sides: each message once, each sender's in the order of writing",
+    async run(stage) {
+      const ann = await stage.signUp("Ann");
+      const ben = await stage.signUp("Ben");
+      await ann.startChat(ben);
+      await ben.open("Ann");
+      const burst = async (person: Person, from: number, to: number): Promise<string[]> => {
+        const texts = Array.from({ length: to - from }, (_, index) => `${person.name} ${from + index}`);
+        for (const text of texts) await person.say(text);
+        return texts;
+      };
+      const early = await Promise.all([burst(ann, 0, 12), burst(ben, 0, 12)]);
+      // The last of them are on their way: some durable, some acknowledged, some neither.
+      await stage.program.kill();
+      const late = await Promise.all([burst(ann, 12, 20), burst(ben, 12, 20)]);
+      await stage.program.up();
+      await agree(ann, ben, [...early, ...late].flat());
+      const texts = await ann.texts();
+      for (const person of [ann, ben]) {
+        const own = texts.filter((text) => text.startsWith(person.name));
+        assert.deepEqual(own, Array.from({ length: 20 }, (_, index) => `${person.name} ${index}`));
+      }
+    },
+  },
+  {
     name: "the server is restarted in good order: everybody is back by themselves, and nothing is missing",
     async run(stage) {
       const ann = await stage.signUp("Ann");

@@ -9,6 +9,7 @@ import { Timeline } from "../../src/sdk/timeline.ts";
 import { Typing } from "../../src/sdk/typing.ts";
 import type { Message } from "../../src/sdk/types.ts";
 import { UpdateCursor } from "../../src/sdk/update-cursor.ts";
+import { newUuid } from "../../src/sdk/uuid.ts";
 import { decodeMessage } from "../../src/sdk/wire.ts";
 import { until } from "../support/until.ts";
 
@@ -18,6 +19,12 @@ test("back-off doubles up to its cap, is never zero, and starts over after a suc
   high.reset();
   assert.equal(high.next(), 100);
   assert.equal(new Backoff(100, 1_000, () => 0).next(), 10);
+});
+
+test("ids are random UUIDs", () => {
+  const ids = Array.from({ length: 100 }, newUuid);
+  for (const id of ids) assert.match(id, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.equal(new Set(ids).size, ids.length);
 });
 
 test("the cursor handles each offset once, and sees holes", () => {

@@ -1,4 +1,4 @@
-import { HttpApi, type Session, TidingsClient, type User, webStorage } from "../../sdk/index.ts";
+import { HttpApi, type Session, TidingsClient, type User, newUuid, webStorage } from "../../sdk/index.ts";
 import { Observable } from "../../sdk/observable.ts";
 import { followConnection } from "../parts/connectivity.ts";
 
@@ -95,7 +95,7 @@ function open(account: Account): void {
 function deviceId(): string {
   const known = sessionStorage.getItem(DEVICE_KEY);
   if (known !== null) return known;
-  const id = crypto.randomUUID();
+  const id = newUuid();
   sessionStorage.setItem(DEVICE_KEY, id);
   return id;
 }
