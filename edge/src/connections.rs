@@ -37,9 +37,4 @@ impl Connections {
     pub fn all(&self) -> Vec<Arc<Connection>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).by_place.values().cloned().collect()
     }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).by_place.is_empty()
-    }
 }

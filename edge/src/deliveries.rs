@@ -4,7 +4,11 @@
 //! spliced in when it is copied to the connection's queue. Connections are woken once for each batch read, so that what
 //! came together is written together.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use hashbrown::HashMap;
 use prost::Message as _;
@@ -67,7 +71,12 @@ impl Deliveries {
             loop {
                 match reader.next_batch(BATCH_BYTES).await {
                     Ok(records) => {
-                        self.route(records);
+                        // A defect that one record brings to light must not stop all the others: what is lost here the
+                        // gap rule reads again.
+                        if catch_unwind(AssertUnwindSafe(|| self.route(records))).is_err() {
+                            tracing::error!("routing deliveries panicked: this is a defect");
+                            self.metrics.dropped("delivery_panicked");
+                        }
                         // A batch may be long work; let the connections of this thread write.
                         tokio::task::yield_now().await;
                     }
@@ -79,7 +88,7 @@ impl Deliveries {
                             Err(error) => tracing::error!(%error, "deliveries cannot be opened"),
                         }
                         // The sessions' gap rule reads what was skipped from the views, at the next push at the latest.
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                        tokio::time::sleep(Duration::from_secs(1)).await;
                     }
                 }
             }

@@ -4,7 +4,10 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -96,6 +99,8 @@ pub struct Handle {
     config: Config,
     entropy: Arc<dyn Entropy>,
     connections: Arc<Connections>,
+    /// Open connections, of both doors.
+    open: Arc<AtomicUsize>,
     draining: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -207,13 +212,14 @@ pub fn start(
         outgoing_queue_bytes_max: config.outgoing_queue_bytes_max,
     });
     let (draining, on_draining) = watch::channel(false);
+    let open = Arc::new(AtomicUsize::new(0));
     let server = Arc::new(Server {
         router,
         websocket,
         address_limit,
         metrics: Arc::clone(&metrics),
         connections_max: config.connections_max,
-        open: Arc::new(AtomicUsize::new(0)),
+        open: Arc::clone(&open),
         draining: on_draining,
     });
 
@@ -227,7 +233,7 @@ pub fn start(
         tokio::spawn(server.accept(listener)),
     ];
     tracing::info!(%address, edge_id, "the edge is listening");
-    Ok(Handle { address, config, entropy, connections, draining, tasks })
+    Ok(Handle { address, config, entropy, connections, open, draining, tasks })
 }
 
 impl Handle {
@@ -264,7 +270,7 @@ impl Handle {
     }
 
     async fn all_gone(&self) {
-        while !self.connections.is_empty() {
+        while self.open.load(Ordering::Acquire) > 0 {
             sleep(Duration::from_millis(10)).await;
         }
     }

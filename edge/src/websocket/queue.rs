@@ -282,3 +282,80 @@ impl Drop for InFlight {
         self.0.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+    use tidings_schemas::client;
+
+    use super::*;
+    use crate::websocket::format::notice;
+
+    fn connection(bytes_max: usize) -> Arc<Connection> {
+        let metrics = Arc::new(Metrics::new(&mut Registry::default()));
+        Arc::new(Connection::new(Format::Json, bytes_max, metrics))
+    }
+
+    fn typing() -> ServerFrame {
+        notice(Body::Typing(client::Typing::default()))
+    }
+
+    #[test]
+    fn past_half_the_droppable_is_dropped_and_past_all_the_connection_is_closed() {
+        let connection = connection(1_000);
+        assert_eq!(connection.push_droppable(&typing(), "typing"), Queued::Yes);
+        assert_eq!(connection.push(&[&[b'x'; 600]]), Queued::Yes);
+        assert_eq!(connection.push_droppable(&typing(), "typing"), Queued::Dropped);
+        assert_eq!(connection.push(&[&[b'x'; 600]]), Queued::Closed);
+        assert!(!connection.is_open());
+        let mut close = Vec::new();
+        codec::put_close(&mut close, Some(4001), "slow_consumer");
+        let taken = connection.take();
+        assert!(taken.is_last);
+        assert_eq!(taken.bytes, close, "nothing but the close frame is left");
+        assert_eq!(connection.push(&[b"late"]), Queued::Closed);
+    }
+
+    #[test]
+    fn what_is_taken_and_not_written_counts() {
+        let connection = connection(1_000);
+        assert_eq!(connection.push(&[&[b'x'; 900]]), Queued::Yes);
+        let taken = connection.take();
+        assert_eq!(connection.push(&[&[b'x'; 200]]), Queued::Closed);
+        assert!(connection.take_cut_off().is_some_and(|close| close.len() < 100));
+        assert_eq!(taken.bytes.len(), 904);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_gets_it_when_half_is_written() {
+        let connection = connection(1_000);
+        connection.push(&[&[b'x'; 900]]);
+        let waiter = tokio::spawn({
+            let connection = Arc::clone(&connection);
+            async move { connection.room().await }
+        });
+        while !connection.take_wake() {
+            tokio::task::yield_now().await;
+        }
+        let taken = connection.take().bytes.len();
+        connection.set_unwritten(taken - 100);
+        assert!(!waiter.is_finished());
+        connection.set_unwritten(0);
+        waiter.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_goes_keeps_nobody_waiting() {
+        let connection = connection(1_000);
+        connection.push(&[&[b'x'; 900]]);
+        let waiter = tokio::spawn({
+            let connection = Arc::clone(&connection);
+            async move { connection.room().await }
+        });
+        while !connection.take_wake() {
+            tokio::task::yield_now().await;
+        }
+        connection.gone();
+        waiter.await.unwrap();
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use socket2::SockRef;
+use tidings_schemas::topics::Topic;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -190,4 +191,67 @@ async fn a_connection_reset_in_the_middle_frees_everything() {
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_ends_and_its_connection_with_it() {
+    let backend = Backend::start();
+    let edge = backend.edge_with(|_| {}, |auth| auth.token_lifetime_seconds = 2);
+    let ann = edge.user("ann").await;
+    let mut client = ann.connect("phone").await;
+    assert_eq!(client.closed().await, 4502);
+    let mut late = Client::open(ann.address).await;
+    let reply = late.call("hello", json!({"token": ann.token, "device_id": "phone"})).await;
+    assert_eq!(reply["error"]["code"], json!("unauthenticated"));
+    assert_eq!(late.closed().await, 4502);
+}
+
+/// A stage that is down for a while: what is sent meanwhile is durable, and its place follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_verdict_a_send_is_queued_and_the_verdict_follows() {
+    let mut backend = Backend::start();
+    let edge = backend.edge(|config| config.verdict_timeout_ms = 200);
+    let (ann, bob, eve) = (edge.user("ann").await, edge.user("bob").await, edge.user("eve").await);
+    let chat = ann.conversation("direct", &[&bob]).await;
+    let (mut anns, mut eves) = (ann.connect("phone").await, eve.connect("phone").await);
+    backend.stop_stages().await;
+    let queued = anns.say(&chat, "m1", "anybody there?").await;
+    let message_id = queued["queued"]["message_id"].clone();
+    assert!(message_id.is_string(), "{queued}");
+    assert!(eves.say(&chat, "e1", "let me in").await["queued"].is_object());
+    let edit = anns.call("edit_message", json!({"conversation_id": chat, "message_id": message_id, "text": "x"})).await;
+    assert_eq!(edit["error"]["code"], json!("not_found"), "{edit}");
+
+    backend.start_stages();
+    let update = anns.until(|frame| frame["update"]["message"]["client_message_id"] == json!("m1")).await;
+    assert_eq!(update["update"]["message"]["message_id"], message_id);
+    let rejected = eves.until(|frame| frame["rejected"].is_object()).await["rejected"].clone();
+    assert_eq!((&rejected["client_message_id"], &rejected["error"]["code"]), (&json!("e1"), &json!("not_a_member")));
+    let again = anns.say(&chat, "m1", "anybody there?").await;
+    assert_eq!(again["sent"]["message"]["message_id"], message_id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_receipts_is_a_few_records() {
+    let backend = Backend::start();
+    let edge = backend.edge(|config| config.receipt_interval_ms = 100);
+    let (ann, bob) = (edge.user("ann").await, edge.user("bob").await);
+    let chat = ann.conversation("direct", &[&bob]).await;
+    let (mut anns, mut bobs) = (ann.connect("phone").await, bob.connect("phone").await);
+    for n in 0..20 {
+        anns.say(&chat, &format!("m{n}"), "read").await;
+    }
+    // Now he is known to be a member, and what follows is only receipts.
+    bobs.call("receipt", json!({"conversation_id": chat, "delivered_seq": 1})).await;
+    let before = backend.records(Topic::Events);
+    let mut ids = Vec::new();
+    for n in 0..200 {
+        ids.push(bobs.tell("receipt", json!({"conversation_id": chat, "seen_seq": n / 10 + 1})).await);
+    }
+    for id in ids {
+        assert!(bobs.reply(id).await["ok"].is_object());
+    }
+    let records = backend.records(Topic::Events) - before;
+    assert!((1..=10).contains(&records), "{records} records");
+    anns.until(|frame| frame["update"]["receipt"]["seen_seq"] == json!("20")).await;
 }

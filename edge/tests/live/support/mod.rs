@@ -31,7 +31,10 @@ use tidings_ingest::{
         config::{EmbeddedConfig, PartitionCounts},
     },
 };
-use tidings_schemas::clock::{Clock, Entropy, SystemClock, SystemEntropy};
+use tidings_schemas::{
+    clock::{Clock, Entropy, SystemClock, SystemEntropy},
+    topics::Topic,
+};
 
 pub(crate) use client::{Client, User};
 
@@ -56,7 +59,7 @@ pub(crate) struct Backend {
     views: Arc<FjallViews>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
-    _host: host::Handle,
+    stages: Option<host::Handle>,
     _projection: projection::Handle,
 }
 
@@ -69,7 +72,6 @@ impl Backend {
         let views =
             Arc::new(FjallViews::open(&folder.path().join("views"), log.log_id(), &StoreConfig::default()).unwrap());
         let mut registry = Registry::default();
-        let host = host::start(HostConfig::default(), Arc::clone(&log), Arc::clone(&clock), &mut registry).unwrap();
         let projection = projection::start(
             &ProjectionConfig::default(),
             Arc::clone(&log),
@@ -78,15 +80,41 @@ impl Backend {
             &mut registry,
         )
         .unwrap();
-        Self { folder, log, views, clock, entropy, _host: host, _projection: projection }
+        let mut backend = Self { folder, log, views, clock, entropy, stages: None, _projection: projection };
+        backend.start_stages();
+        backend
+    }
+
+    /// Starts the stages again, on the log from its start: what they did before they only repeat.
+    pub(crate) fn start_stages(&mut self) {
+        let (log, clock) = (Arc::clone(&self.log), Arc::clone(&self.clock));
+        self.stages = Some(host::start(HostConfig::default(), log, clock, &mut Registry::default()).unwrap());
+    }
+
+    pub(crate) async fn stop_stages(&mut self) {
+        if let Some(stages) = self.stages.take() {
+            stages.shutdown().await;
+        }
+    }
+
+    /// How many records there are in all partitions of a topic.
+    pub(crate) fn records(&self, topic: Topic) -> u64 {
+        (0..self.log.partitions(topic)).map(|partition| self.log.range(topic, partition).unwrap().end).sum()
     }
 
     /// An edge on it, which listens on a free port.
     pub(crate) fn edge(&self, change: impl FnOnce(&mut Config)) -> Edge {
+        self.edge_with(change, |_| {})
+    }
+
+    /// An edge with other settings of accounts and tokens.
+    pub(crate) fn edge_with(&self, change: impl FnOnce(&mut Config), auth: impl FnOnce(&mut AuthConfig)) -> Edge {
+        let change_auth = auth;
         let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
         change(&mut config);
         // Cheap hashes: it is not them that are tested.
-        let auth = AuthConfig { password_hash_memory_kib: 8, password_hash_iterations: 1, ..AuthConfig::default() };
+        let mut auth = AuthConfig { password_hash_memory_kib: 8, password_hash_iterations: 1, ..AuthConfig::default() };
+        change_auth(&mut auth);
         let dependencies = Dependencies {
             log: Arc::clone(&self.log),
             views: self.views.clone(),
