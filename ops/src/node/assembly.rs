@@ -19,13 +19,14 @@ use tidings_schemas::{
     views::ViewStore,
 };
 
-use super::health::Health;
+use super::{archive::RunningArchive, health::Health};
 use crate::config::Settings;
 
 /// Everything that runs.
 pub(super) struct Node {
     data: PathBuf,
     edge: edge::Handle,
+    archive: Option<RunningArchive>,
     projection: Arc<projection::Handle>,
     host: host::Handle,
     views: FjallViews,
@@ -75,6 +76,7 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
             (!ready).then(|| "the views are still being brought up to date from the log".to_owned())
         }),
     );
+    let archive = RunningArchive::start(&settings.archive, &data, &log, &mut registry).await?;
     let stopping = Arc::new(AtomicBool::new(false));
     let is_stopping = Arc::clone(&stopping);
     health.add(
@@ -87,7 +89,7 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
     let dependencies = Dependencies {
         log: Arc::clone(&log),
         views: store,
-        history: None,
+        history: archive.as_ref().map(RunningArchive::history),
         host: Arc::clone(&health) as Arc<dyn tidings_edge::http::Host>,
         clock,
         entropy,
@@ -97,7 +99,7 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
     let edge = edge::start(settings.edge, settings.auth, http, dependencies, &mut registry)
         .context("cannot start the edge")?;
     health.show(Arc::new(registry));
-    Ok(Node { data, edge, projection, host, views, log, stopping })
+    Ok(Node { data, edge, archive, projection, host, views, log, stopping })
 }
 
 /// The built web client: beside the program in a checkout, or below the working folder.
@@ -120,7 +122,7 @@ impl Node {
     }
 
     pub(super) fn sql_address(&self) -> Option<SocketAddr> {
-        None
+        self.archive.as_ref().map(RunningArchive::address)
     }
 
     pub(super) fn data(&self) -> &Path {
@@ -134,12 +136,15 @@ impl Node {
 
     /// Clients first, then what they need.
     pub(super) async fn shutdown(self) {
-        let Self { edge, projection, host, views, log, stopping, .. } = self;
+        let Self { edge, archive, projection, host, views, log, stopping, .. } = self;
         stopping.store(true, Ordering::Relaxed);
         edge.shutdown().await;
         host.shutdown().await;
         if let Some(projection) = Arc::into_inner(projection) {
             projection.shutdown().await;
+        }
+        if let Some(archive) = archive {
+            archive.shutdown().await;
         }
         if let Err(error) = views.sync() {
             tracing::warn!(%error, "the views are not synced: they are brought up to date at the next start");

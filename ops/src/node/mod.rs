@@ -1,10 +1,12 @@
 //! `tidings up`: every role in one process, on the embedded default.
 //!
 //! - [`assembly`]: puts the parts together, in the order in which they need each other, and takes them down in reverse.
-//! - [`health`]: readiness and metrics. [`history`]: the archive as the edge reads it.
+//! - [`archive`]: the archive's parts; [`history`]: the archive as the edge reads it. [`health`]: readiness and metrics.
 
+mod archive;
 mod assembly;
 mod health;
+mod history;
 
 use std::{net::SocketAddr, path::PathBuf};
 
