@@ -33,6 +33,7 @@ use crate::{
     metrics::{Door, Metrics},
     rate_limits::AddressLimit,
     websocket::{
+        ending,
         handshake::{self, Accepted},
         task,
     },
@@ -159,7 +160,7 @@ impl Server {
         let (context, metrics, format) = (Arc::clone(&self.websocket), Arc::clone(&self.metrics), accepted.format);
         if overloaded || *self.draining.borrow() {
             tokio::spawn(async move {
-                task::refuse(stream, &metrics).await;
+                ending::refuse(stream, &metrics).await;
                 drop(counted);
             });
         } else {

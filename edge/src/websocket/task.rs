@@ -5,42 +5,37 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     io::{self, ErrorKind},
-    net::Shutdown,
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
-use socket2::SockRef;
 use tidings_schemas::{
     client::{self, ClientFrame, client_frame::Command},
     clock::{Clock, Entropy},
     errors::CloseCode,
-    ids::SessionId,
-    limits::{
-        CLOSE_LINGER, COMMANDS_IN_FLIGHT_MAX, FRAME_BYTES_MAX, HELLO_FRAME_BYTES_MAX, ID_BYTES_MAX,
-        PINGS_UNANSWERED_MAX,
-    },
+    limits::{CLOSE_LINGER, COMMANDS_IN_FLIGHT_MAX, HELLO_FRAME_BYTES_MAX, PINGS_UNANSWERED_MAX},
 };
 use tokio::{
     net::TcpStream,
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{
     codec::{self, CodecError, Decoder, Flow, Incoming},
     dispatch::dispatch,
+    ending::{Guard, linger},
     format::{Format, FrameError},
     queue::Connection,
 };
 use crate::{
-    auth::{Auth, TokenError},
-    commands::{Commands, validate},
+    auth::Auth,
+    commands::Commands,
     connections::Connections,
     error::ApiError,
     metrics::Metrics,
-    sessions::{Session, SessionContext, Sessions, session::Hello},
+    sessions::{Session, SessionContext, Sessions},
     signals::Signals,
 };
 
@@ -75,10 +70,10 @@ pub struct Context {
 /// What the connections of a thread read into: each decodes its bytes before the next one reads.
 const SCRATCH_BYTES: usize = 16 * 1024;
 /// How long the stage has to answer a `SessionOpened` before it is said again.
-const ATTACH_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const ATTACH_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
+    pub(super) static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
 }
 
 /// Why a connection's task ends without a closing handshake of ours.
@@ -89,15 +84,15 @@ enum End {
     Closed,
 }
 
-struct Task {
-    context: Arc<Context>,
+pub(super) struct Task {
+    pub(super) context: Arc<Context>,
     stream: TcpStream,
-    connection: Arc<Connection>,
-    guard: Guard,
-    decoder: Decoder,
+    pub(super) connection: Arc<Connection>,
+    pub(super) guard: Guard,
+    pub(super) decoder: Decoder,
     /// The decoder may hold whole messages, because it was paused.
     decoder_paused: bool,
-    session: Option<Arc<Session>>,
+    pub(super) session: Option<Arc<Session>>,
     /// The first frame, until it is dealt with. Boxed: every connection has room for it, few have it.
     hello: Option<Box<(u32, client::Hello)>>,
     writing: Vec<u8>,
@@ -107,8 +102,8 @@ struct Task {
     opened_at: Duration,
     next_ping_at: Duration,
     /// Next time to say `SessionOpened` again, while the stage has not answered.
-    attach_retry_at: Duration,
-    token_expires_at: Duration,
+    pub(super) attach_retry_at: Duration,
+    pub(super) token_expires_at: Duration,
     /// Set once the connection is being closed: when to give up on it.
     close_by: Option<Duration>,
 }
@@ -147,17 +142,6 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, already_read: Vec<u
             drop(guard);
             linger(&stream).await;
         }
-    }
-}
-
-/// Closes a connection right after its handshake, because there is no room for it.
-pub async fn refuse(stream: TcpStream, metrics: &Metrics) {
-    let mut frame = Vec::new();
-    codec::put_close(&mut frame, Some(CloseCode::Overloaded as u16), CloseCode::Overloaded.reason());
-    metrics.closed(CloseCode::Overloaded);
-    // A fresh socket takes so few bytes at once.
-    if stream.writable().await.is_ok() && stream.try_write(&frame).is_ok() {
-        linger(&stream).await;
     }
 }
 
@@ -354,61 +338,6 @@ impl Task {
         }
     }
 
-    // ---- hello ----
-
-    async fn say_hello(&mut self, id: u32, hello: client::Hello) {
-        if let Err(error) = validate::bounded("device_id", &hello.device_id, ID_BYTES_MAX) {
-            return self.refuse_hello(id, &error, CloseCode::ProtocolError);
-        }
-        // Boxed: a connection is this large once, for a moment.
-        let verify = Box::pin(self.context.auth.verify(&hello.token));
-        let verified = timeout(self.context.hello_timeout, verify).await;
-        let authenticated = match verified {
-            Ok(Ok(authenticated)) => authenticated,
-            Ok(Err(error)) => {
-                let code = match error {
-                    TokenError::Expired => CloseCode::TokenExpired,
-                    TokenError::Invalid => CloseCode::Unauthenticated,
-                    TokenError::Unavailable(_) => CloseCode::Overloaded,
-                };
-                return self.refuse_hello(id, &error.into(), code);
-            }
-            Err(_) => {
-                let error = ApiError::unavailable("the token cannot be checked at the moment: try again");
-                return self.refuse_hello(id, &error, CloseCode::Overloaded);
-            }
-        };
-        let hello = Hello { id, user_id: authenticated.user_id, device_id: hello.device_id, resume: hello.resume };
-        let session = Arc::new(Session::new(
-            Arc::clone(&self.context.session_context),
-            Arc::clone(&self.connection),
-            SessionId(self.context.entropy.next_u64()),
-            hello,
-        ));
-        if let Err(error) = self.context.sessions.open(&session) {
-            return self.refuse_hello(id, &error, CloseCode::Overloaded);
-        }
-        let count = i64::try_from(self.context.sessions.len()).unwrap_or(i64::MAX);
-        self.context.metrics.sessions.set(count);
-        self.decoder.set_message_bytes_max(FRAME_BYTES_MAX);
-        let now = self.context.clock.monotonic();
-        let valid_ms = authenticated.expires_at_ms.saturating_sub(self.context.clock.now_ms());
-        self.token_expires_at = now.saturating_add(Duration::from_millis(valid_ms.max(0).unsigned_abs()));
-        self.attach_retry_at = now + ATTACH_RETRY_INTERVAL;
-        self.open_session(&session);
-        self.guard.session = Some(Arc::clone(&session));
-        self.session = Some(session);
-    }
-
-    fn open_session(&self, session: &Session) {
-        self.context.signals.session_opened(session.user_id(), session.session_id(), session.device_id());
-    }
-
-    fn refuse_hello(&self, id: u32, error: &ApiError, code: CloseCode) {
-        self.connection.reply_error(id, error);
-        self.connection.close(code);
-    }
-
     // ---- times ----
 
     /// When there is something to do next, if nothing comes before.
@@ -463,65 +392,6 @@ impl Task {
                 self.pings_unanswered += 1;
                 self.connection.push_control(codec::put_ping);
             }
-        }
-    }
-}
-
-/// Lets the client read the close frame: a socket that is closed with unread bytes resets the connection, and what was
-/// under way is lost.
-async fn linger(stream: &TcpStream) {
-    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
-        return;
-    }
-    let end = async {
-        while stream.readable().await.is_ok() {
-            let read = SCRATCH.with_borrow_mut(|scratch| stream.try_read(scratch));
-            match read {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => break,
-            }
-        }
-    };
-    // Whether it answered or not, this is the end.
-    let _ = timeout(CLOSE_LINGER, end).await;
-}
-
-/// What others see of a connection, until this is dropped, also by a panic.
-struct Guard {
-    context: Arc<Context>,
-    connection: Arc<Connection>,
-    place: u64,
-    session: Option<Arc<Session>>,
-    said_goodbye: bool,
-    timed_out: bool,
-}
-
-impl Guard {
-    fn new(context: &Arc<Context>, connection: &Arc<Connection>) -> Self {
-        let place = context.connections.enter(connection);
-        let (context, connection) = (Arc::clone(context), Arc::clone(connection));
-        Self { context, connection, place, session: None, said_goodbye: false, timed_out: false }
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Whoever closes a connection knows that the client is gone from it; so does the client who said so.
-        let is_clean = (self.said_goodbye || !self.connection.is_open()) && !self.timed_out;
-        if self.said_goodbye {
-            self.context.metrics.ended("client");
-        }
-        self.connection.gone();
-        self.context.connections.leave(self.place);
-        if let Some(session) = self.session.take() {
-            self.context.sessions.close(&session);
-            let count = i64::try_from(self.context.sessions.len()).unwrap_or(i64::MAX);
-            self.context.metrics.sessions.set(count);
-            let watched = session.watched();
-            self.context.signals.watch(session.session_id(), &watched, false);
-            self.context.signals.session_closed(session.user_id(), session.session_id(), is_clean);
         }
     }
 }
