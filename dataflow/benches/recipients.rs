@@ -17,7 +17,7 @@ use prost::Message;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tidings_dataflow::{
     recipients::{RecipientsConfig, RecipientsShard},
-    shard::{Intake, SavedState, Shard, SnapshotKind},
+    shard::{Intake, SavedState, Shard, SnapshotKind, StateSink},
 };
 use tidings_ingest::{NewRecord, StoredRecord};
 use tidings_schemas::{
@@ -97,13 +97,17 @@ impl Bench {
         StoredRecord { offset, timestamp_ms: NOW_MS, key: Bytes::new(), value }
     }
 
-    /// Lets every recipient be met once, so that everybody is known.
-    fn meet_everybody(&mut self, worker: &mut Worker) {
+    /// Sends everybody one message, so that everybody is known and has been looked up. Gives deliveries a second.
+    fn meet_everybody(&mut self, worker: &mut Worker) -> f64 {
+        let mut time = Duration::ZERO;
         let users = self.users.clone();
-        for users in users.chunks(1000) {
-            let record = self.message(users.to_vec());
-            self.run(worker, Topic::Fanout, vec![record]);
+        for users in users.chunks(50_000) {
+            let records = users.chunks(100).map(|users| self.message(users.to_vec())).collect();
+            let before = processor_time();
+            self.run(worker, Topic::Fanout, records);
+            time += processor_time() - before;
         }
+        users.len() as f64 / time.as_secs_f64()
     }
 
     /// Opens a session each for users `from..to`, spread over the edges.
@@ -162,6 +166,8 @@ impl Bench {
     }
 
     fn report(&mut self, worker: &mut Worker, who: &str) {
+        let first = self.meet_everybody(worker);
+        println!("{who:<16} first message to each since the sessions changed: {first:.0} deliveries/s");
         let direct = self.throughput(worker, 400_000, 2, 4_000);
         let group = self.throughput(worker, 20_000, 100, 500);
         println!("{who:<16} direct {direct:>9.0} messages/s   groups of 100 {:>10.0} deliveries/s", group * 100.0);
@@ -170,6 +176,23 @@ impl Bench {
         println!(
             "{who:<16} one direct message {median:?} (p99 {high:?})   one of a group {group_median:?} (p99 {group_high:?})"
         );
+    }
+}
+
+/// A checkpoint's part, as far as the shard waits for it: rows one after the other.
+#[derive(Default)]
+struct Part(Vec<u8>);
+
+impl StateSink for Part {
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.0.push(key.len() as u8);
+        self.0.extend_from_slice(key);
+        self.0.push(value.len() as u8);
+        self.0.extend_from_slice(value);
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        self.put(key, &[]);
     }
 }
 
@@ -203,16 +226,11 @@ fn main() {
         let before = resident();
         let tenth = users / 10;
         let time = bench.open_sessions(worker, 0, tenth);
-        println!(
-            "{tenth} sessions opened: {:.0}/s, {} bytes each",
-            tenth as f64 / time.as_secs_f64(),
-            per_user(before, tenth)
-        );
+        println!("{tenth} sessions opened: {:.0}/s", tenth as f64 / time.as_secs_f64());
         bench.report(worker, "10 % online");
 
-        let before = resident();
         bench.open_sessions(worker, tenth, users);
-        println!("{users} sessions open: {} bytes each", per_user(before, users - tenth));
+        println!("{users} sessions open: {} bytes each", per_user(before, users));
         bench.report(worker, "all online");
 
         let beats: Vec<u8> = (0..users)
@@ -226,14 +244,18 @@ fn main() {
         }
         println!("heartbeats: {:.0}/s", users as f64 / time.as_secs_f64());
 
+        bench.shard.snapshot(SnapshotKind::Changes, &mut Part::default());
+        bench.throughput(worker, 25_000, 2, 1_000);
+        let mut part = Part::default();
+        let before = processor_time();
+        bench.shard.snapshot(SnapshotKind::Changes, &mut part);
+        println!(
+            "pause for the changes of 25000 direct messages: {:?}, {} bytes",
+            processor_time() - before,
+            part.0.len()
+        );
         let mut saved = SavedState::default();
-        let started = Instant::now();
         bench.shard.snapshot(SnapshotKind::Full, &mut saved);
-        println!("full snapshot: {:?}, {} rows", started.elapsed(), saved.rows.len());
-        bench.throughput(worker, 100_000, 2, 4_000);
-        let started = Instant::now();
-        bench.shard.snapshot(SnapshotKind::Changes, &mut saved);
-        println!("snapshot of the changes of 100000 messages: {:?}", started.elapsed());
         saved.positions = bench.shard.positions();
         bench.shard.close(worker);
         let started = Instant::now();

@@ -130,9 +130,10 @@ impl Users {
         }
     }
 
-    /// Takes the slots whose saved row is out of date.
+    /// Takes the slots whose saved row is out of date, in the order in which they stand in memory.
     pub(super) fn take_changed(&mut self) -> Vec<Slot> {
-        let changed = std::mem::take(&mut self.changed);
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
         for slot in &changed {
             self.changed_bits[*slot as usize / 64] = 0;
         }
