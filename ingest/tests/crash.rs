@@ -73,11 +73,6 @@ fn child() {
             let log = &log;
             scope.spawn(move || append_for_good(log, round, thread));
         }
-        scope.spawn(|| {
-            loop {
-                log.maintain().unwrap();
-            }
-        });
     });
 }
 
@@ -111,6 +106,10 @@ fn append_for_good(log: &EmbeddedLog, round: u32, thread: u32) {
         *in_flight += 1;
         drop(in_flight);
         log.append_with(records, Box::new(on_appended));
+        // Retention comes by itself only once a minute.
+        if thread == 0 && call % 20 == 0 {
+            log.maintain().unwrap();
+        }
     }
 }
 
@@ -126,7 +125,7 @@ struct Seen {
 #[test]
 fn no_acknowledged_record_is_lost_repeated_or_moved_by_kills() {
     let seed = support::seed();
-    let rounds = u32::try_from(support::setting("TIDINGS_CRASH_ROUNDS", 200)).unwrap();
+    let rounds = u32::try_from(support::setting("TIDINGS_CRASH_ROUNDS", 100)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("log");
     let mut random = Random::new(seed);
@@ -154,7 +153,7 @@ fn run_and_kill(directory: &Path, round: u32, random: &mut Random, seen: &mut Se
     assert!(opening.lines().map_while(Result::ok).any(|line| line.ends_with("opening")), "the child came up");
     let lines = BufReader::new(child.stderr.take().unwrap());
     // After so many acknowledgements; or while it opens, or right after, with no wait for any.
-    let enough = if random.once_in(5) { 0 } else { random.below(1_500) };
+    let enough = if random.once_in(5) { 0 } else { random.below(600) };
     let acknowledged = Arc::new(AtomicUsize::new(0));
     let reader = thread::spawn({
         let acknowledged = Arc::clone(&acknowledged);
@@ -194,10 +193,13 @@ fn run_and_kill(directory: &Path, round: u32, random: &mut Random, seen: &mut Se
 
 fn check(directory: &Path, seen: &mut Seen, everything: bool) {
     let log = open(directory);
+    let mut dropped = false;
     let mut calls: HashMap<[u32; 3], (u32, u32)> = HashMap::new();
     for (place, (topic, partition)) in WHERE.into_iter().enumerate() {
         let range = log.range(topic, partition).unwrap();
-        let from = if everything { 0 } else { seen.checked_to[place] }.max(range.start);
+        let from = if everything { 0 } else { seen.checked_to[place] };
+        // Where retention has dropped records, the calls that had a part there are no longer whole.
+        dropped |= range.start > from;
         let stored = read_from(&log, topic, partition, from);
         let mut last_of: HashMap<[u32; 2], (u32, u32)> = HashMap::new();
         for record in &stored {
@@ -216,8 +218,6 @@ fn check(directory: &Path, seen: &mut Seen, everything: bool) {
         seen.checked_to[place] = range.end;
     }
     let in_part = calls.iter().filter(|(_, (found, count))| found != count);
-    // Where retention has dropped records, the calls that had a part there are no longer whole.
-    let dropped = log.range(Topic::Signals, 1).unwrap().start > 0 && everything;
     assert!(dropped || in_part.count() == 0, "a call is there in part");
     drop(log);
 }

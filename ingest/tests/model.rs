@@ -229,7 +229,7 @@ impl Run {
 #[test]
 fn the_log_is_what_the_model_says_through_power_losses_and_failing_disks() {
     let seed = support::seed();
-    let runs = support::setting("TIDINGS_MODEL_RUNS", 40);
+    let runs = support::setting("TIDINGS_MODEL_RUNS", 120);
     let (mut records, mut refused, mut resurrected) = (0, 0, 0);
     for number in 0..runs {
         println!("run {number}: seed {}", seed.wrapping_add(number));
