@@ -14,28 +14,28 @@ const ATTACHMENT_TEXT_BYTES_MAX: usize = 512;
 /// Devices that one encrypted message can have a header for; the frame's size bounds it, too.
 const ENCRYPTED_RECIPIENTS_MAX: usize = 1_000;
 
-/// The user of that id.
+/// The user of that id. Ids are opaque to clients: a text that is none is the id of nothing.
 ///
 /// # Errors
-/// `invalid_argument`: the text is not an id.
+/// `not_found`: the text is not an id.
 pub fn user_id(text: &str) -> Result<UserId, ApiError> {
-    text.parse().map_err(|error| ApiError::invalid_argument(format!("{error}")))
+    text.parse().map_err(|error| ApiError::not_found(format!("there is no such user: {error}")))
 }
 
-/// The conversation of that id. One that cannot be an id cannot be a conversation either, but is rather a mistake.
+/// The conversation of that id.
 ///
 /// # Errors
-/// `invalid_argument`: the text is not an id.
+/// `not_found`: the text is not an id.
 pub fn conversation_id(text: &str) -> Result<ConversationId, ApiError> {
-    text.parse().map_err(|error| ApiError::invalid_argument(format!("{error}")))
+    text.parse().map_err(|error| ApiError::not_found(format!("there is no such conversation: {error}")))
 }
 
 /// The message of that id.
 ///
 /// # Errors
-/// `invalid_argument`: the text is not an id.
+/// `not_found`: the text is not an id.
 pub fn message_id(text: &str) -> Result<MessageId, ApiError> {
-    text.parse().map_err(|error| ApiError::invalid_argument(format!("{error}")))
+    text.parse().map_err(|error| ApiError::not_found(format!("there is no such message: {error}")))
 }
 
 /// A role that can be given to a member; the empty text is the unspecified role.

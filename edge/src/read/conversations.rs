@@ -30,8 +30,13 @@ impl Reads {
         self.wait_conversation(conversation).await?;
         let found = self.conversations_as_they_stand(user, &[conversation]).await?.pop();
         let found = found.ok_or_else(|| ApiError::internal("the views answered with too few rows"))?;
-        check_member(found.as_ref().map(|found| (found.deleted, found.role.is_empty())))?;
-        found.ok_or_else(no_such_conversation)
+        let Some(found) = found else {
+            // Never a member, or there is none: that tells them apart.
+            self.membership(user, conversation).await?;
+            return Err(no_such_conversation());
+        };
+        check_member(Some((found.deleted, found.role.is_empty())))?;
+        Ok(found)
     }
 
     /// A user's conversations, newest activity first, at most `limit` of them, and where the next page begins.

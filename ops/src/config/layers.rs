@@ -25,26 +25,32 @@ pub fn read(
     for (name, value) in environment {
         let Some(name) = name.strip_prefix(ENVIRONMENT_PREFIX) else { continue };
         // Others, such as TIDINGS_PASSWORD, are no settings.
-        let Some((section, key)) = name.split_once("__") else { continue };
-        set(&mut settings, &section.to_lowercase(), &key.to_lowercase(), &value)
+        if !name.contains("__") {
+            continue;
+        }
+        set(&mut settings, &name.to_lowercase().replace("__", "."), &value)
             .with_context(|| format!("environment variable {ENVIRONMENT_PREFIX}{name}"))?;
     }
     for flag in flags {
-        let parts = flag.split_once('=').and_then(|(name, value)| Some((name.split_once('.')?, value)));
-        let Some(((section, key), value)) = parts else {
+        let Some((name, value)) = flag.split_once('=').filter(|(name, _)| name.contains('.')) else {
             bail!("--set {flag} is not of the form section.key=value (hint: --set edge.listen=127.0.0.1:9000)");
         };
-        set(&mut settings, section, key, value).with_context(|| format!("--set {flag}"))?;
+        set(&mut settings, name, value).with_context(|| format!("--set {flag}"))?;
     }
     Ok(settings)
 }
 
-fn set(settings: &mut Table, section: &str, key: &str, text: &str) -> Result<()> {
-    let table = settings
-        .entry(section)
-        .or_insert_with(|| Value::Table(Table::new()))
-        .as_table_mut()
-        .with_context(|| format!("{section} is not a section"))?;
+/// Sets `section.key`, or `section.section.key`.
+fn set(settings: &mut Table, name: &str, text: &str) -> Result<()> {
+    let (sections, key) = name.rsplit_once('.').context("a setting is in a section")?;
+    let mut table = settings;
+    for section in sections.split('.') {
+        table = table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()))
+            .as_table_mut()
+            .with_context(|| format!("{section} is not a section"))?;
+    }
     table.insert(key.to_owned(), value(text));
     Ok(())
 }
@@ -73,13 +79,14 @@ mod tests {
             ("TIDINGS_PASSWORD".to_owned(), "secret".to_owned()),
             ("HOME".to_owned(), "/".to_owned()),
         ];
-        let flags = ["edge.connections_max=7".to_owned(), "log.name=two words".to_owned()];
+        let flags = ["edge.connections_max=7", "log.name=two words", "log.inner.deep=1"].map(str::to_owned);
         let settings = read(Some(&path), environment.into_iter(), &flags).unwrap();
         let edge = settings["edge"].as_table().unwrap();
         assert_eq!(edge["listen"].as_str(), Some("a"));
         assert_eq!(edge["edge_id"].as_integer(), Some(2));
         assert_eq!(edge["connections_max"].as_integer(), Some(7));
         assert_eq!(settings["log"]["name"].as_str(), Some("two words"));
+        assert_eq!(settings["log"]["inner"]["deep"].as_integer(), Some(1));
         assert_eq!(settings.len(), 2);
     }
 

@@ -67,7 +67,8 @@ fn toml(value: &Value) -> String {
     match value {
         Value::Array(values) => format!("[{}]", values.iter().map(toml).collect::<Vec<_>>().join(", ")),
         Value::Object(values) => {
-            let fields: Vec<String> = values.iter().map(|(name, value)| format!("\"{name}\" = {}", toml(value))).collect();
+            let fields: Vec<String> =
+                values.iter().map(|(name, value)| format!("\"{name}\" = {}", toml(value))).collect();
             if fields.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", fields.join(", ")) }
         }
         other => other.to_string(),
@@ -85,7 +86,9 @@ mod tests {
         let mut uncommented = String::new();
         for line in text.lines() {
             let setting = line.strip_prefix("# ").filter(|rest| {
-                rest.split_once(" = ").is_some_and(|(name, _)| name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()))
+                rest.split_once(" = ").is_some_and(|(name, _)| {
+                    name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+                })
             });
             if let Some(setting) = setting {
                 assert!(explained, "nothing explains {setting}");

@@ -175,7 +175,7 @@ async fn http_refusals_are_the_contracts() {
 
 #[tokio::test]
 async fn too_many_sends_are_limited() {
-    let settings = ["archive.enabled=false", "edge.user_sends_per_second=1", "edge.user_sends_burst=3"];
+    let settings = ["archive.enabled=false", "edge.user_sends_per_second=1", "edge.user_sends_burst=4"];
     let server = Server::start_with(&settings).await;
     let (ann, bob) = (server.person("ann").await, server.person("bob").await);
     let chat = ann.chat_with(&bob).await;

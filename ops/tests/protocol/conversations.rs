@@ -131,8 +131,9 @@ async fn roles_decide_who_may_do_what() {
         assert_eq!(refused, (403, "permission_denied".to_owned()), "{method} {path}");
     }
     ann.call(Method::DELETE, &path, Value::Null).await;
-    let refused = bob.refused(Method::POST, &format!("{path}/messages"), json!({"client_message_id": "m", "text": "x"}));
-    assert_eq!(refused.await, (404, "not_found".to_owned()));
+    let body = json!({"client_message_id": "m", "text": "x"});
+    let refused = bob.refused(Method::POST, &format!("{path}/messages"), body).await;
+    assert_eq!(refused, (404, "not_found".to_owned()));
 }
 
 #[tokio::test]
@@ -152,11 +153,12 @@ async fn the_owners_leaving_passes_ownership_on() {
 
 #[tokio::test]
 async fn a_full_group_takes_nobody() {
-    let server = Server::start_with(&["archive.enabled=false", "dataflow.group_members_max=3"]).await;
+    let server = Server::start_with(&["archive.enabled=false", "dataflow.conversations.group_members_max=3"]).await;
     let ann = server.person("ann").await;
     let (bob, carl, dora) = (server.person("bob").await, server.person("carl").await, server.person("dora").await);
     let group = ann.group("Three", &[&bob, &carl]).await;
-    let full = ann.refused(Method::PUT, &format!("/v1/conversations/{group}/members/{}", dora.user_id), json!({})).await;
+    let full =
+        ann.refused(Method::PUT, &format!("/v1/conversations/{group}/members/{}", dora.user_id), json!({})).await;
     assert_eq!(full, (409, "conversation_full".to_owned()));
     let ids = [&bob, &carl, &dora].map(|person| person.user_id.clone());
     let body = json!({"kind": "group", "title": "Four", "member_ids": ids});
@@ -186,8 +188,7 @@ async fn the_same_over_the_websocket() {
     assert_eq!(after.member_count, 2);
     let joined = bobs.conversation().await;
     assert_eq!((joined.conversation_id.as_str(), joined.role.as_str()), (conversation_id.as_str(), "member"));
-    let rename =
-        client::RenameConversation { conversation_id: conversation_id.clone(), title: "Dinner".to_owned() };
+    let rename = client::RenameConversation { conversation_id: conversation_id.clone(), title: "Dinner".to_owned() };
     let Body::Conversation(after) = anns.ask(Command::RenameConversation(rename)).await else { panic!() };
     assert_eq!(after.title, "Dinner");
     assert_eq!(bobs.conversation().await.title, "Dinner");

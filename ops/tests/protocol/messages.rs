@@ -2,9 +2,7 @@
 
 use hyper::Method;
 use serde_json::{Value, json};
-use tidings_schemas::client::{
-    self, client_frame::Command, message_kind, server_frame::Body, update::Kind,
-};
+use tidings_schemas::client::{self, client_frame::Command, message_kind, server_frame::Body, update::Kind};
 
 use super::harness::{Server, eventually, send, text};
 

@@ -21,7 +21,7 @@ fn watch(user_id: &str) -> Command {
 
 #[tokio::test]
 async fn a_watcher_is_told_at_once_and_at_every_change() {
-    let server = Server::start_with(&["archive.enabled=false", "dataflow.presence_grace_ms=300"]).await;
+    let server = Server::start_with(&["archive.enabled=false", "dataflow.recipients.presence_grace_ms=300"]).await;
     let (ann, bob) = (server.person("ann").await, server.person("bob").await);
     let mut anns = ann.connect().await;
     let mut aside = Vec::new();
