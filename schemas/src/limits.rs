@@ -242,7 +242,8 @@ pub const ARCHIVE_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// An insert into the archive. Over: it is tried again.
 pub const ARCHIVE_INSERT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an insert that failed waits before it is tried again: the first time and at the most.
-pub const ARCHIVE_RETRY_DELAY: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
+pub const ARCHIVE_RETRY_DELAY: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(10);
 /// Memory of the embedded engine's queries, inserts and merges, in bytes. Over: the statement fails.
 pub const ARCHIVE_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Reads of history that run at once. More wait.

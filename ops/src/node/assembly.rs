@@ -3,7 +3,10 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context, Result};
@@ -49,7 +52,8 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
         .context("the log's start failed")?
         .context("cannot open the log")?;
     let log: Arc<dyn Log> = Arc::new(log);
-    let views = FjallViews::open(&data.join("views"), log.log_id(), &settings.views).context("cannot open the views")?;
+    let views =
+        FjallViews::open(&data.join("views"), log.log_id(), &settings.views).context("cannot open the views")?;
     let store: Arc<dyn ViewStore> = Arc::new(views.clone());
 
     let mut registry = Registry::default();

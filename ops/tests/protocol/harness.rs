@@ -15,10 +15,10 @@ use tidings_schemas::client::{
 use tokio::time::{Instant, sleep, timeout};
 
 /// Longer than anything takes on a busy machine; only a failure waits for it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A `tidings up` on a folder of its own. Killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
     folder: tempfile::TempDir,
     port: u16,
@@ -27,12 +27,12 @@ pub struct Server {
 
 impl Server {
     /// Starts one without the archive, which most tests don't need.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&["archive.enabled=false"]).await
     }
 
     /// Starts one with settings.
-    pub async fn start_with(settings: &[&str]) -> Self {
+    pub(crate) async fn start_with(settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
         // A cheap password hash: its cost is another test's matter.
@@ -45,13 +45,13 @@ impl Server {
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// SIGTERM, and waits for the end.
-    pub async fn terminate(&mut self) -> std::process::ExitStatus {
+    pub(crate) async fn terminate(&mut self) -> std::process::ExitStatus {
         let pid = self.process.id().to_string();
         assert!(Process::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let until = Instant::now() + PATIENCE;
@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// Starts it again on the same data and port.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.process = spawn(self.folder.path(), self.port, &self.settings);
         self.ready().await;
     }
@@ -83,17 +83,17 @@ impl Server {
     }
 
     /// Where it is.
-    pub fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         Address { authority: format!("127.0.0.1:{}", self.port) }
     }
 
     /// Its HTTP half.
-    pub fn api(&self) -> Api {
+    pub(crate) fn api(&self) -> Api {
         Api::new(self.address())
     }
 
     /// A new account.
-    pub async fn person(&self, name: &str) -> Person {
+    pub(crate) async fn person(&self, name: &str) -> Person {
         let made = self.api().create_account(name, "a good password", name).await.unwrap();
         Person { name: name.to_owned(), user_id: made.user_id, token: made.token, api: self.api(), at: self.address() }
     }
@@ -118,33 +118,33 @@ fn spawn(folder: &std::path::Path, port: u16, settings: &[String]) -> Child {
 }
 
 /// A port that nobody listens on.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Somebody with an account.
 #[derive(Clone)]
-pub struct Person {
-    pub name: String,
-    pub user_id: String,
-    pub token: String,
+pub(crate) struct Person {
+    pub(crate) name: String,
+    pub(crate) user_id: String,
+    pub(crate) token: String,
     api: Api,
     at: Address,
 }
 
 impl Person {
     /// Calls the API and expects success.
-    pub async fn call(&self, method: Method, path: &str, body: Value) -> Value {
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Value) -> Value {
         self.try_call(method, path, body).await.unwrap_or_else(|error| panic!("{path}: {error:?}"))
     }
 
     /// Calls the API.
-    pub async fn try_call(&self, method: Method, path: &str, body: Value) -> anyhow::Result<Value> {
+    pub(crate) async fn try_call(&self, method: Method, path: &str, body: Value) -> anyhow::Result<Value> {
         self.api.call(method, path, &self.token, (!body.is_null()).then_some(&body)).await
     }
 
     /// Calls the API and expects this status and code.
-    pub async fn refused(&self, method: Method, path: &str, body: Value) -> (u16, String) {
+    pub(crate) async fn refused(&self, method: Method, path: &str, body: Value) -> (u16, String) {
         let error = self.try_call(method, path, body).await.expect_err("a refusal");
         let error = ApiError::of(&error).unwrap_or_else(|| panic!("{error:?}"));
         assert!(!error.error.message.is_empty());
@@ -152,36 +152,36 @@ impl Person {
     }
 
     /// A `GET`.
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.call(Method::GET, path, Value::Null).await
     }
 
     /// The direct chat with somebody.
-    pub async fn chat_with(&self, other: &Self) -> String {
+    pub(crate) async fn chat_with(&self, other: &Self) -> String {
         let body = json!({"kind": "direct", "member_ids": [other.user_id]});
         text(&self.call(Method::POST, "/v1/conversations", body).await["conversation_id"])
     }
 
     /// A new group.
-    pub async fn group(&self, title: &str, others: &[&Self]) -> String {
+    pub(crate) async fn group(&self, title: &str, others: &[&Self]) -> String {
         let ids: Vec<&str> = others.iter().map(|other| other.user_id.as_str()).collect();
         let body = json!({"kind": "group", "title": title, "member_ids": ids});
         text(&self.call(Method::POST, "/v1/conversations", body).await["conversation_id"])
     }
 
     /// Sends a text over HTTP.
-    pub async fn post(&self, conversation: &str, client_message_id: &str, content: &str) -> Value {
+    pub(crate) async fn post(&self, conversation: &str, client_message_id: &str, content: &str) -> Value {
         let body = json!({"client_message_id": client_message_id, "text": content});
         self.call(Method::POST, &format!("/v1/conversations/{conversation}/messages"), body).await
     }
 
     /// A new connection.
-    pub async fn connect(&self) -> Connection {
+    pub(crate) async fn connect(&self) -> Connection {
         self.connect_as("device", &Resume::default()).await
     }
 
     /// A new connection of a device, perhaps with resume.
-    pub async fn connect_as(&self, device: &str, resume: &Resume) -> Connection {
+    pub(crate) async fn connect_as(&self, device: &str, resume: &Resume) -> Connection {
         let (socket, welcome) =
             Socket::connect(&self.at, Format::Json, &self.token, device, resume).await.expect("a welcome");
         Connection { socket, welcome, request: 0 }
@@ -189,25 +189,25 @@ impl Person {
 }
 
 /// A JSON string.
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
 }
 
 /// An open connection.
-pub struct Connection {
-    pub socket: Socket,
-    pub welcome: Welcome,
+pub(crate) struct Connection {
+    pub(crate) socket: Socket,
+    pub(crate) welcome: Welcome,
     request: u32,
 }
 
 impl Connection {
     /// The next frame.
-    pub async fn next(&mut self) -> ServerFrame {
+    pub(crate) async fn next(&mut self) -> ServerFrame {
         timeout(PATIENCE, self.socket.next()).await.expect("a frame in time").expect("a frame")
     }
 
     /// The next frame that is an update.
-    pub async fn update(&mut self) -> Update {
+    pub(crate) async fn update(&mut self) -> Update {
         loop {
             if let Some(Body::Update(update)) = self.next().await.body {
                 return update;
@@ -216,7 +216,7 @@ impl Connection {
     }
 
     /// Updates until one that `pick` takes, which is given back as picked.
-    pub async fn until<T>(&mut self, pick: impl Fn(&Update) -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&mut self, pick: impl Fn(&Update) -> Option<T>) -> T {
         loop {
             let update = self.update().await;
             if let Some(picked) = pick(&update) {
@@ -226,7 +226,7 @@ impl Connection {
     }
 
     /// The next message with a text.
-    pub async fn message(&mut self) -> Message {
+    pub(crate) async fn message(&mut self) -> Message {
         self.until(|update| match &update.kind {
             Some(Kind::Message(message)) if message.membership.is_none() => Some(message.clone()),
             _ => None,
@@ -235,7 +235,7 @@ impl Connection {
     }
 
     /// The next change of a conversation.
-    pub async fn conversation(&mut self) -> Conversation {
+    pub(crate) async fn conversation(&mut self) -> Conversation {
         self.until(|update| match &update.kind {
             Some(Kind::Conversation(conversation)) => Some(conversation.clone()),
             _ => None,
@@ -244,14 +244,14 @@ impl Connection {
     }
 
     /// Sends a command without waiting for anything.
-    pub async fn tell(&mut self, command: Command) -> u32 {
+    pub(crate) async fn tell(&mut self, command: Command) -> u32 {
         self.request += 1;
         self.socket.send(self.request, command).await.expect("sent");
         self.request
     }
 
     /// Sends a command and waits for its reply; what comes in between is put aside into `aside`.
-    pub async fn ask_with(&mut self, command: Command, aside: &mut Vec<ServerFrame>) -> Body {
+    pub(crate) async fn ask_with(&mut self, command: Command, aside: &mut Vec<ServerFrame>) -> Body {
         let request = self.tell(command).await;
         loop {
             let frame = self.next().await;
@@ -263,12 +263,12 @@ impl Connection {
     }
 
     /// Sends a command and waits for its reply; what comes in between is dropped.
-    pub async fn ask(&mut self, command: Command) -> Body {
+    pub(crate) async fn ask(&mut self, command: Command) -> Body {
         self.ask_with(command, &mut Vec::new()).await
     }
 
     /// Sends a text and waits until it is sent.
-    pub async fn send(&mut self, conversation: &str, client_message_id: &str, content: &str) -> Message {
+    pub(crate) async fn send(&mut self, conversation: &str, client_message_id: &str, content: &str) -> Message {
         match self.ask(send(conversation, client_message_id, content)).await {
             Body::Sent(sent) => sent.message.expect("the message"),
             other => panic!("{other:?}"),
@@ -276,7 +276,7 @@ impl Connection {
     }
 
     /// The error code that a command is answered with.
-    pub async fn refused(&mut self, command: Command) -> String {
+    pub(crate) async fn refused(&mut self, command: Command) -> String {
         match self.ask(command).await {
             Body::Error(error) => error.code,
             other => panic!("expected an error, got {other:?}"),
@@ -284,13 +284,13 @@ impl Connection {
     }
 
     /// Where to go on after this connection, having handled everything up to `offset`.
-    pub fn resume_after(&self, offset: u64) -> Resume {
+    pub(crate) fn resume_after(&self, offset: u64) -> Resume {
         Resume { epoch: self.welcome.epoch.clone(), offset }
     }
 }
 
 /// A `send` of a text.
-pub fn send(conversation: &str, client_message_id: &str, content: &str) -> Command {
+pub(crate) fn send(conversation: &str, client_message_id: &str, content: &str) -> Command {
     Command::Send(client::Send {
         conversation_id: conversation.to_owned(),
         client_message_id: client_message_id.to_owned(),
@@ -300,7 +300,7 @@ pub fn send(conversation: &str, client_message_id: &str, content: &str) -> Comma
 }
 
 /// Tries until it holds, for what becomes true soon after.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, check: impl Fn() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, check: impl Fn() -> F) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = check().await {

@@ -2,6 +2,8 @@
 //!
 //! Each test starts a server of its own on a fresh data folder. [`harness`]: the server, and people who talk to it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod accounts;
 mod bad_input;
 mod conversations;
