@@ -16,7 +16,7 @@ use tidings_schemas::{
 use super::{
     decision::{Decision, Outcome, Refused},
     decode::{Body, Command, decode},
-    dedupe::DedupeWindow,
+    dedupe::{DedupeKey, DedupeWindow, Known},
     deletions::Deletions,
     fanout::{Changes, Recipient, Slot},
     minima::{CursorKind, Holders},
@@ -30,6 +30,9 @@ const SKEW_MS: i64 = limits::STAMP_SKEW_MAX.as_millis() as i64;
 
 /// The bit of an offset that marks the second entry of one event, so that each has a message id of its own.
 const SECOND_ENTRY: u64 = 1 << 57;
+
+/// Events that are looked up together, ahead of the decisions.
+const READ_AHEAD: usize = 64;
 
 /// What the stage counts.
 #[derive(Debug, Default, Clone, Copy)]
@@ -76,13 +79,45 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Decides about one event, and gives out what it changes.
-    pub(super) fn admit(&mut self, record: &StoredRecord, changes: &mut Changes) -> Decision {
+    /// Decides about the events in order, and gives out what they change.
+    pub(super) fn admit(&mut self, records: &[&StoredRecord], changes: &mut Changes, decisions: &mut Vec<Decision>) {
+        let mut commands = Vec::with_capacity(records.len().min(READ_AHEAD));
+        for records in records.chunks(READ_AHEAD) {
+            commands.extend(records.iter().map(|record| decode(&record.value)));
+            self.read_ahead(&commands);
+            for (record, command) in records.iter().zip(commands.drain(..)) {
+                decisions.push(self.admit_one(record, command, changes));
+            }
+        }
+    }
+
+    /// Looks up what a few events are about, without deciding anything: each look waits for memory, and looks that do
+    /// not depend on one another wait together. Deciding, which has to go step by step, then finds all of it near.
+    fn read_ahead(&self, commands: &[Option<Command<'_>>]) {
+        let mut slots = [None; READ_AHEAD];
+        for (slot, command) in slots.iter_mut().zip(commands) {
+            *slot = command.as_ref().and_then(|command| self.registry.find(command.conversation?));
+        }
+        let mut seen = 0;
+        for command in commands.iter().flatten() {
+            if let (Body::Send { client_message_id, .. }, Some(conversation), Some(actor)) =
+                (&command.body, command.conversation, command.actor)
+            {
+                let key = DedupeKey::new(conversation, actor, client_message_id);
+                seen += usize::from(self.dedupe.find(key, self.clock_ms) == Known::Nothing);
+            }
+        }
+        for slot in slots.into_iter().flatten() {
+            seen += self.registry.get(slot).members.len();
+        }
+        std::hint::black_box(seen);
+    }
+
+    fn admit_one(&mut self, record: &StoredRecord, command: Option<Command<'_>>, changes: &mut Changes) -> Decision {
         let time = record.offset + 1;
-        let Some(command) = decode(&record.value) else {
+        let Some(command) = command else {
             self.counts.undecodable += 1;
-            let (at_ms, key) = (self.clock_ms, record.key.clone());
-            return Decision { time, at_ms, key, origin: None, outcome: Outcome::Nothing };
+            return Decision { time, at_ms: self.clock_ms, origin: None, outcome: Outcome::Nothing };
         };
         let stamped_at_ms = command
             .stamped_at_ms
@@ -92,23 +127,18 @@ impl Admission {
         self.deletions.expire(at_ms);
         let moment = Moment { time, offset: record.offset, partition: self.partition, stamped_at_ms, at_ms };
         let origin = command.origin;
-        let outcome = self.decide(&moment, command, record, changes);
+        let outcome = self.decide(&moment, command, changes);
         match outcome {
             Outcome::Refused(_) => self.counts.refused += 1,
             Outcome::Repeated(_) => self.counts.repeated += 1,
             _ => {}
         }
-        Decision { time, at_ms, key: record.key.clone(), origin, outcome }
+        Decision { time, at_ms, origin, outcome }
     }
 
-    fn decide(
-        &mut self,
-        moment: &Moment,
-        command: Command<'_>,
-        record: &StoredRecord,
-        changes: &mut Changes,
-    ) -> Outcome {
-        let body = match command.body {
+    fn decide(&mut self, moment: &Moment, command: Command<'_>, changes: &mut Changes) -> Outcome {
+        let Command { conversation, actor, body, .. } = command;
+        let body = match body {
             Body::Unknown => {
                 self.counts.unknown += 1;
                 return Outcome::Nothing;
@@ -119,22 +149,17 @@ impl Admission {
             },
             body @ Body::Send { .. } => body,
         };
-        let client_message_id = match &body {
-            Body::Send { client_message_id, .. } => client_message_id.clone(),
-            _ => "".into(),
+        let decided = match (conversation, actor) {
+            (Some(conversation), Some(actor)) => self.decide_in(moment, conversation, actor, &body, changes),
+            _ => Err(refusals::NO_SUBJECT),
         };
-        let refused = |refusal| {
-            Outcome::Refused(Box::new(Refused {
-                conversation: command.conversation,
-                actor: command.actor,
-                refusal,
-                client_message_id: client_message_id.into_owned(),
-            }))
-        };
-        let (Some(conversation), Some(actor)) = (command.conversation, command.actor) else {
-            return refused(refusals::NO_SUBJECT);
-        };
-        self.decide_in(moment, conversation, actor, body, record, changes).unwrap_or_else(refused)
+        decided.unwrap_or_else(|refusal| {
+            let client_message_id = match body {
+                Body::Send { client_message_id, .. } => client_message_id.into_owned(),
+                _ => String::new(),
+            };
+            Outcome::Refused(Box::new(Refused { conversation, actor, refusal, client_message_id }))
+        })
     }
 
     fn decide_in(
@@ -142,11 +167,10 @@ impl Admission {
         moment: &Moment,
         conversation: ConversationId,
         actor: UserId,
-        body: Body<'_>,
-        record: &StoredRecord,
+        body: &Body<'_>,
         changes: &mut Changes,
     ) -> Result<Outcome, Refusal> {
-        if let Body::Other(body) = &body
+        if let Body::Other(body) = body
             && let WireBody::CreateConversation(create) = &**body
         {
             return self.create(moment, conversation, actor, create, changes);
@@ -160,17 +184,17 @@ impl Admission {
         let place = Place { slot, conversation, actor: member };
         let body = match body {
             Body::Send { client_message_id, message_id } => {
-                return self.send(moment, &place, &client_message_id, message_id, record, changes);
+                return self.send(moment, &place, client_message_id, *message_id, changes);
             }
             Body::Other(body) => body,
             Body::Unknown => return Ok(Outcome::Nothing),
         };
-        match *body {
-            WireBody::EditMessage(edit) => self.edit(moment, &place, edit, changes),
-            WireBody::DeleteMessage(delete) => self.delete_message(moment, &place, delete, changes),
-            WireBody::PutMember(put) => self.put_member(moment, &place, put, changes),
-            WireBody::RemoveMember(remove) => self.remove_member(moment, &place, remove, changes),
-            WireBody::RenameConversation(rename) => self.rename(moment, &place, &rename, changes),
+        match &**body {
+            WireBody::EditMessage(edit) => self.edit(moment, &place, edit.clone(), changes),
+            WireBody::DeleteMessage(delete) => self.delete_message(moment, &place, delete.clone(), changes),
+            WireBody::PutMember(put) => self.put_member(moment, &place, *put, changes),
+            WireBody::RemoveMember(remove) => self.remove_member(moment, &place, *remove, changes),
+            WireBody::RenameConversation(rename) => self.rename(moment, &place, rename, changes),
             WireBody::DeleteConversation(_) => self.delete_conversation(moment, &place, changes),
             WireBody::Send(_) | WireBody::Receipts(_) | WireBody::CreateConversation(_) => Ok(Outcome::Nothing),
         }
@@ -179,7 +203,7 @@ impl Admission {
     /// Gives out every member of the registry at this time: how a restored state enters the dataflow.
     pub(super) fn load(&self, time: u64, changes: &mut Changes) {
         for (slot, conversation) in self.registry.all() {
-            for member in &conversation.members {
+            for member in conversation.members.iter() {
                 self.came(slot, conversation.direct, member, time, changes);
             }
         }

@@ -1,6 +1,5 @@
 //! What admission decided about an event: all that the sink needs besides who is told.
 
-use bytes::Bytes;
 use tidings_schemas::{
     ids::{ConversationId, MessageId, UserId},
     wire,
@@ -15,8 +14,6 @@ pub(super) struct Decision {
     pub(super) time: u64,
     /// The shard's clock at the event.
     pub(super) at_ms: i64,
-    /// The key of the event's record.
-    pub(super) key: Bytes,
     pub(super) origin: Option<Origin>,
     pub(super) outcome: Outcome,
 }
@@ -51,8 +48,6 @@ pub(super) struct Sent {
     pub(super) seq: u64,
     pub(super) message_id: MessageId,
     pub(super) sender: UserId,
-    /// The record, byte for byte.
-    pub(super) event: Bytes,
 }
 
 /// Cursors that a batch of receipts moved: as they are after all of it.

@@ -43,6 +43,12 @@ impl DedupeKey {
         (self.hash >> 56) as usize % TABLES
     }
 
+    /// The part of the key that the index holds.
+    #[allow(clippy::cast_possible_truncation, reason = "a part is meant")]
+    fn tag(self) -> u32 {
+        self.hash as u32
+    }
+
     pub(super) fn to_bytes(self) -> [u8; 16] {
         ((u128::from(self.identity) << 64) | u128::from(self.hash)).to_be_bytes()
     }
@@ -52,6 +58,21 @@ impl DedupeKey {
         let bits = u128::from_be_bytes(bytes);
         Self { identity: (bits >> 64) as u64, hash: bits as u64 }
     }
+}
+
+/// What the index hashes by.
+fn spread(tag: u32) -> u64 {
+    u64::from(tag).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// What the window knows of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known<'a> {
+    /// A message of the window.
+    First(&'a DedupeEntry),
+    /// One that has left the window, but not yet the memory.
+    Stale,
+    Nothing,
 }
 
 /// A message of the window.
@@ -73,7 +94,8 @@ pub(super) struct DedupeWindow {
     start: u64,
     end: u64,
     entries_max: u64,
-    index: Box<[HashTable<u32>]>,
+    /// For each entry a part of its key, which spares looks at entries of other keys, and the lower half of its number.
+    index: Box<[HashTable<(u32, u32)>]>,
     /// Entries that left before their time, since the last call.
     early: u64,
 }
@@ -101,15 +123,20 @@ impl DedupeWindow {
         self.start + u64::from(low.wrapping_sub(self.start as u32))
     }
 
-    /// The entry of this key that is still in the window at `now_ms`.
-    pub(super) fn find(&self, key: DedupeKey, now_ms: i64) -> Option<&DedupeEntry> {
-        let low = self.index[key.table()].find(key.hash, |low| self.get(self.number(*low)).key == key)?;
+    /// What is known of a key at `now_ms`.
+    pub(super) fn find(&self, key: DedupeKey, now_ms: i64) -> Known<'_> {
+        let found = self.index[key.table()]
+            .find(spread(key.tag()), |(tag, low)| *tag == key.tag() && self.get(self.number(*low)).key == key);
+        let Some((_, low)) = found else { return Known::Nothing };
         let entry = self.get(self.number(*low));
-        (now_ms.saturating_sub(entry.at_ms) <= WINDOW_MS).then_some(entry)
+        if now_ms.saturating_sub(entry.at_ms) <= WINDOW_MS { Known::First(entry) } else { Known::Stale }
     }
 
     /// Adds an entry whose key is not in the window, and lets up to two old ones go.
-    pub(super) fn insert(&mut self, entry: DedupeEntry) {
+    pub(super) fn insert(&mut self, entry: DedupeEntry, is_stale: bool) {
+        if is_stale {
+            self.unlink(entry.key);
+        }
         for _ in 0..2 {
             if self.start < self.end && entry.at_ms.saturating_sub(self.get(self.start).at_ms) > WINDOW_MS {
                 self.pop();
@@ -124,14 +151,19 @@ impl DedupeWindow {
         self.push(entry);
     }
 
+    /// Adds an entry of a saved window, in the order in which they were added.
+    pub(super) fn restore(&mut self, entry: DedupeEntry) {
+        self.unlink(entry.key);
+        self.push(entry);
+    }
+
     /// Starts at this number: what came before has left.
     pub(super) fn restore_at(&mut self, number: u64) {
         (self.base, self.start, self.end) = (number, number, number);
     }
 
-    /// Adds an entry without letting any go.
     #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-    pub(super) fn push(&mut self, entry: DedupeEntry) {
+    fn push(&mut self, entry: DedupeEntry) {
         match self.chunks.back_mut() {
             Some(chunk) if chunk.len() < CHUNK as usize => chunk.push(entry),
             _ => {
@@ -140,23 +172,16 @@ impl DedupeWindow {
                 self.chunks.push_back(chunk);
             }
         }
-        let low = self.end as u32;
+        let indexed = (entry.key.tag(), self.end as u32);
         self.end += 1;
-        // An entry of the same key that has left the window, but not yet the memory, is no longer led to.
-        self.unlink(entry.key);
-        let Self { chunks, index, base, start, .. } = self;
-        let key_of = |low: u32| {
-            let place = *start + u64::from(low.wrapping_sub(*start as u32)) - *base;
-            chunks[(place / CHUNK) as usize][(place % CHUNK) as usize].key
-        };
-        index[entry.key.table()].insert_unique(entry.key.hash, low, |low| key_of(*low).hash);
+        self.index[entry.key.table()].insert_unique(spread(indexed.0), indexed, |(tag, _)| spread(*tag));
     }
 
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
     fn pop(&mut self) {
         let key = self.get(self.start).key;
-        #[allow(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-        let low = self.start as u32;
-        if let Ok(found) = self.index[key.table()].find_entry(key.hash, |other| *other == low) {
+        let indexed = (key.tag(), self.start as u32);
+        if let Ok(found) = self.index[key.table()].find_entry(spread(indexed.0), |other| *other == indexed) {
             found.remove();
         }
         self.start += 1;
@@ -166,10 +191,13 @@ impl DedupeWindow {
         }
     }
 
+    /// Leads nowhere from this key any more.
     fn unlink(&mut self, key: DedupeKey) {
-        let found = self.index[key.table()].find(key.hash, |low| self.get(self.number(*low)).key == key).copied();
-        if let Some(low) = found
-            && let Ok(found) = self.index[key.table()].find_entry(key.hash, |other| *other == low)
+        let found = self.index[key.table()]
+            .find(spread(key.tag()), |(tag, low)| *tag == key.tag() && self.get(self.number(*low)).key == key)
+            .copied();
+        if let Some(indexed) = found
+            && let Ok(found) = self.index[key.table()].find_entry(spread(indexed.0), |other| *other == indexed)
         {
             found.remove();
         }
@@ -193,25 +221,32 @@ mod tests {
         DedupeEntry { key: key(number), message_id: MessageId(number.into()), seq: number, at_ms }
     }
 
+    fn seq(window: &DedupeWindow, number: u64, now_ms: i64) -> Option<u64> {
+        match window.find(key(number), now_ms) {
+            Known::First(entry) => Some(entry.seq),
+            Known::Stale | Known::Nothing => None,
+        }
+    }
+
     #[test]
     fn an_entry_is_found_until_the_window_has_passed() {
         let mut window = DedupeWindow::new(100);
-        window.insert(entry(7, 1_000));
-        assert_eq!(window.find(key(7), 1_000 + WINDOW_MS).map(|entry| entry.seq), Some(7));
-        assert_eq!(window.find(key(7), 1_001 + WINDOW_MS), None);
-        assert_eq!(window.find(key(8), 1_000), None);
+        window.insert(entry(7, 1_000), false);
+        assert_eq!(seq(&window, 7, 1_000 + WINDOW_MS), Some(7));
+        assert_eq!(window.find(key(7), 1_001 + WINDOW_MS), Known::Stale);
+        assert_eq!(window.find(key(8), 1_000), Known::Nothing);
     }
 
     #[test]
     fn a_key_comes_again_after_its_time() {
         let mut window = DedupeWindow::new(1_000_000);
         for number in 0..20_000 {
-            window.insert(entry(number, 0));
+            window.insert(entry(number, 0), false);
         }
-        window.insert(DedupeEntry { seq: 99_999, ..entry(5, WINDOW_MS + 1) });
+        window.insert(DedupeEntry { seq: 99_999, ..entry(5, WINDOW_MS + 1) }, true);
         for number in 20_000..60_000 {
-            window.insert(entry(number, WINDOW_MS + 2));
-            assert_eq!(window.find(key(5), WINDOW_MS + 2).map(|entry| entry.seq), Some(99_999));
+            window.insert(entry(number, WINDOW_MS + 2), false);
+            assert_eq!(seq(&window, 5, WINDOW_MS + 2), Some(99_999));
         }
         assert_eq!(window.range(), 20_000..60_001);
         assert_eq!(window.take_early(), 0);
@@ -221,10 +256,10 @@ mod tests {
     fn past_the_bound_the_oldest_leave_and_are_counted() {
         let mut window = DedupeWindow::new(10);
         for number in 0..25 {
-            window.insert(entry(number, 0));
+            window.insert(entry(number, 0), false);
         }
-        assert_eq!(window.find(key(14), 0), None);
-        assert!((15..25).all(|number| window.find(key(number), 0).is_some()));
+        assert_eq!(seq(&window, 14, 0), None);
+        assert!((15..25).all(|number| seq(&window, number, 0).is_some()));
         assert_eq!(window.take_early(), 15);
     }
 }

@@ -155,20 +155,24 @@ impl Shard for ConversationsShard {
     }
 
     fn run(&mut self, worker: &mut Worker, intake: Vec<Intake>, out: &mut Vec<NewRecord>) -> Result<(), StageError> {
+        let mut records = Vec::with_capacity(intake.iter().map(|intake| intake.records.len()).sum());
+        let mut next_offset = self.next_offset;
         for record in intake.iter().filter(|intake| intake.topic == Topic::Events).flat_map(|intake| &intake.records) {
-            if record.offset < self.next_offset {
+            if record.offset < next_offset {
                 continue;
             }
-            if record.offset > self.next_offset {
-                let (shard, expected, found) = (self.id, self.next_offset, record.offset);
+            if record.offset > next_offset {
+                let (shard, expected, found) = (self.id, next_offset, record.offset);
                 return Err(StageError::Gap { shard, topic: Topic::Events, expected, found });
             }
-            self.decisions.push(self.admission.admit(record, &mut self.changes));
-            self.next_offset += 1;
+            records.push(record);
+            next_offset += 1;
         }
-        if !self.decisions.is_empty() {
-            let gathered = self.fanout.run(worker, &mut self.changes, self.next_offset + 1);
-            self.sink.assemble(&mut self.decisions, &gathered, out);
+        if !records.is_empty() {
+            self.next_offset = next_offset;
+            self.admission.admit(&records, &mut self.changes, &mut self.decisions);
+            let gathered = self.fanout.run(worker, &mut self.changes, next_offset + 1);
+            self.sink.assemble(&records, &mut self.decisions, &gathered, out);
         }
         Ok(())
     }

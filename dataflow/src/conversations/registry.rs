@@ -1,6 +1,8 @@
 //! Every conversation of the shard: who is in it, with which role, how far it is numbered, and each member's cursors.
 //! As of the newest event taken in; what the dataflow keeps is derived from it.
 
+use std::ops::{Deref, DerefMut};
+
 use hashbrown::HashTable;
 use tidings_schemas::{
     ids::{ConversationId, UserId},
@@ -31,6 +33,58 @@ impl Member {
     }
 }
 
+/// The members of a conversation, ascending by user. The two of a direct chat, most of all there are, stand in the
+/// conversation itself: one look in memory less for each message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Members {
+    Two([Member; 2]),
+    Any(Vec<Member>),
+}
+
+impl Members {
+    /// From members in any order.
+    pub(super) fn new(mut members: Vec<Member>) -> Self {
+        members.sort_unstable_by_key(|member| member.user);
+        match members[..] {
+            [one, other] => Self::Two([one, other]),
+            _ => {
+                members.shrink_to_fit();
+                Self::Any(members)
+            }
+        }
+    }
+
+    /// As a list that can grow and shrink.
+    pub(super) fn list(&mut self) -> &mut Vec<Member> {
+        if let Self::Two(two) = self {
+            *self = Self::Any(two.to_vec());
+        }
+        match self {
+            Self::Any(members) => members,
+            Self::Two(_) => unreachable!("made a list just before"),
+        }
+    }
+}
+
+impl Deref for Members {
+    type Target = [Member];
+    fn deref(&self) -> &[Member] {
+        match self {
+            Self::Two(members) => members,
+            Self::Any(members) => members,
+        }
+    }
+}
+
+impl DerefMut for Members {
+    fn deref_mut(&mut self) -> &mut [Member] {
+        match self {
+            Self::Two(members) => members,
+            Self::Any(members) => members,
+        }
+    }
+}
+
 /// A conversation. One that was deleted stays behind without members, so that its id is never used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Conversation {
@@ -40,11 +94,24 @@ pub(super) struct Conversation {
     pub(super) title: Box<str>,
     pub(super) last_seq: u64,
     pub(super) created_at_ms: i64,
-    /// Ascending by user.
-    pub(super) members: Vec<Member>,
+    pub(super) members: Members,
+    /// It changed since the last snapshot.
+    pub(super) is_changed: bool,
 }
 
 impl Conversation {
+    /// A conversation before its first entry.
+    pub(super) fn new(
+        id: ConversationId,
+        direct: bool,
+        title: Box<str>,
+        created_at_ms: i64,
+        members: Vec<Member>,
+    ) -> Self {
+        let members = Members::new(members);
+        Self { id, direct, deleted: false, title, last_seq: 0, created_at_ms, members, is_changed: false }
+    }
+
     pub(super) fn position(&self, user: UserId) -> Result<usize, usize> {
         self.members.binary_search_by_key(&user, |member| member.user)
     }
@@ -91,9 +158,8 @@ impl Conversation {
 pub(super) struct Registry {
     slots: Vec<Conversation>,
     by_id: HashTable<Slot>,
-    /// Those that changed since the last snapshot, each once, and the mark that says so.
+    /// Those that changed since the last snapshot, each once.
     changed: Vec<Slot>,
-    is_changed: Vec<bool>,
 }
 
 /// Ids are random or SHA-256, and only edges make them: their own bits are hash enough.
@@ -113,12 +179,12 @@ impl Registry {
 
     /// A conversation, to change it: it will be in the next snapshot.
     pub(super) fn change(&mut self, slot: Slot) -> &mut Conversation {
-        let is_changed = &mut self.is_changed[slot as usize];
-        if !*is_changed {
-            *is_changed = true;
+        let conversation = &mut self.slots[slot as usize];
+        if !conversation.is_changed {
+            conversation.is_changed = true;
             self.changed.push(slot);
         }
-        &mut self.slots[slot as usize]
+        conversation
     }
 
     /// Adds a conversation whose id is new.
@@ -127,7 +193,6 @@ impl Registry {
         let slot = self.slots.len() as Slot;
         let id = conversation.id;
         self.slots.push(conversation);
-        self.is_changed.push(false);
         let slots = &self.slots;
         self.by_id.insert_unique(hash(id), slot, |slot| hash(slots[*slot as usize].id));
         slot
@@ -140,15 +205,17 @@ impl Registry {
 
     /// Those that changed since the last call; forgets that they did.
     pub(super) fn take_changed(&mut self, mut each: impl FnMut(&Conversation)) {
+        // In the order in which they stand in memory.
+        self.changed.sort_unstable();
         for slot in self.changed.drain(..) {
-            self.is_changed[slot as usize] = false;
-            each(&self.slots[slot as usize]);
+            let conversation = &mut self.slots[slot as usize];
+            conversation.is_changed = false;
+            each(conversation);
         }
     }
 
     pub(super) fn reserve(&mut self, conversations: usize) {
         self.slots.reserve(conversations);
-        self.is_changed.reserve(conversations);
         let slots = &self.slots;
         self.by_id.reserve(conversations, |slot| hash(slots[*slot as usize].id));
     }

@@ -5,7 +5,7 @@ mod items;
 mod records;
 
 use hashbrown::HashMap;
-use tidings_ingest::NewRecord;
+use tidings_ingest::{NewRecord, StoredRecord};
 use tidings_schemas::{
     ids::{ConversationId, UserId},
     topics::Partitions,
@@ -54,10 +54,16 @@ impl Sink {
         self.pass(&gathered.moves);
     }
 
-    /// The records of a batch of events, in order.
-    pub(super) fn assemble(&mut self, decisions: &mut Vec<Decision>, gathered: &Gathered, out: &mut Vec<NewRecord>) {
+    /// The records that follow from a batch of events, in order.
+    pub(super) fn assemble(
+        &mut self,
+        events: &[&StoredRecord],
+        decisions: &mut Vec<Decision>,
+        gathered: &Gathered,
+        out: &mut Vec<NewRecord>,
+    ) {
         let (mut runs, mut moves) = (&gathered.runs[..], &gathered.moves[..]);
-        for decision in decisions.drain(..) {
+        for (event, decision) in events.iter().zip(decisions.drain(..)) {
             let time = decision.time;
             let (runs_now, runs_later) = runs.split_at(runs.partition_point_near(|run| run.time <= time));
             let (moves_now, moves_later) = moves.split_at(moves.partition_point_near(|moved| moved.time <= time));
@@ -68,7 +74,7 @@ impl Sink {
             };
             let found = Found { recipients, moves: moves_now, moved, all: &gathered.recipients };
             self.pass(found.moves);
-            self.put_together(decision, found, out);
+            self.put_together(event, decision, found, out);
         }
     }
 
@@ -82,8 +88,9 @@ impl Sink {
         }
     }
 
-    fn put_together(&mut self, decision: Decision, found: Found<'_>, out: &mut Vec<NewRecord>) {
-        let Decision { time, at_ms, key, origin, outcome } = decision;
+    fn put_together(&mut self, event: &StoredRecord, decision: Decision, found: Found<'_>, out: &mut Vec<NewRecord>) {
+        let Decision { time, at_ms, origin, outcome } = decision;
+        let key = event.key.clone();
         self.writer.start(time - 1, at_ms);
         let origin = origin.filter(|origin| {
             let routable = origin.edge_id < self.partitions.edges;
@@ -96,7 +103,7 @@ impl Sink {
             Outcome::Sent(sent) => {
                 timeline.cursor_minima = minima_of(&found, |_| sent.conversation);
                 minima_items(&found, &[], |_| sent.conversation, &mut items);
-                return self.writer.sent(key, &sent, &timeline.cursor_minima, found.recipients, items, origin, out);
+                return self.writer.sent(event, &sent, &timeline.cursor_minima, found.recipients, items, origin, out);
             }
             Outcome::Nothing => None,
             Outcome::Refused(refused) => {

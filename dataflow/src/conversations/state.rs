@@ -170,7 +170,7 @@ fn restore_dedupe(
             let message_id = MessageId(entry.get_u128());
             let (seq, at_ms) = (entry.get_u64(), entry.get_i64());
             if next >= oldest {
-                admission.dedupe.push(DedupeEntry { key: DedupeKey::from_bytes(key), message_id, seq, at_ms });
+                admission.dedupe.restore(DedupeEntry { key: DedupeKey::from_bytes(key), message_id, seq, at_ms });
             }
             next += 1;
         }
@@ -192,7 +192,7 @@ fn write_conversation(conversation: &Conversation, into: &mut Vec<u8>) {
     into.put_i64(conversation.created_at_ms);
     encode_varint(conversation.title.len() as u64, into);
     into.put_slice(conversation.title.as_bytes());
-    for member in &conversation.members {
+    for member in conversation.members.iter() {
         into.put_u128(member.user.0);
         into.put_u8(match member.role {
             Role::Unspecified => 0,
@@ -223,13 +223,6 @@ fn read_conversation(id: ConversationId, mut value: &[u8]) -> Option<Conversatio
             seen: decode_varint(&mut value).ok()?,
         });
     }
-    Some(Conversation {
-        id,
-        direct: flags & DIRECT != 0,
-        deleted: flags & DELETED != 0,
-        title,
-        last_seq,
-        created_at_ms,
-        members,
-    })
+    let conversation = Conversation::new(id, flags & DIRECT != 0, title, created_at_ms, members);
+    Some(Conversation { deleted: flags & DELETED != 0, last_seq, ..conversation })
 }

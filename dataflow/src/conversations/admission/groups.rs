@@ -52,18 +52,8 @@ impl Admission {
         let creator_role = if direct { Role::Member } else { Role::Owner };
         let mut members: Vec<Member> = others.iter().map(|user| Member::joined(*user, Role::Member, 1)).collect();
         members.push(Member::joined(actor, creator_role, 1));
-        members.sort_unstable_by_key(|member| member.user);
-        members.shrink_to_fit();
-        let slot = self.registry.add(Conversation {
-            id,
-            direct,
-            deleted: false,
-            title: title.into(),
-            last_seq: 0,
-            created_at_ms: moment.at_ms,
-            members,
-        });
-        for member in &self.registry.get(slot).members {
+        let slot = self.registry.add(Conversation::new(id, direct, title.into(), moment.at_ms, members));
+        for member in self.registry.get(slot).members.iter() {
             self.came(slot, direct, member, moment.time, changes);
         }
         let mut regrouping = Regrouping::new(actor);
@@ -121,7 +111,7 @@ impl Admission {
         } else {
             let member = Member::joined(user, new_role, last_seq + 1);
             self.came(place.slot, false, &member, moment.time, changes);
-            let members = &mut self.registry.change(place.slot).members;
+            let members = self.registry.change(place.slot).members.list();
             let position = members.partition_point(|other| other.user < user);
             members.insert(position, member);
             regrouping.about(MembershipAction::Added, user, new_role);
@@ -166,7 +156,7 @@ impl Admission {
         }
         let conversation = self.registry.change(place.slot);
         if let Ok(position) = conversation.position(user) {
-            let member = conversation.members.remove(position);
+            let member = conversation.members.list().remove(position);
             conversation.deleted = conversation.members.is_empty();
             self.went(place.slot, &member, moment.time, changes);
             regrouping.gone.push(member);
@@ -214,7 +204,7 @@ impl Admission {
         let conversation = self.registry.change(place.slot);
         conversation.deleted = true;
         let mut regrouping = Regrouping::new(place.actor.user);
-        regrouping.gone = std::mem::take(&mut conversation.members);
+        regrouping.gone = std::mem::take(conversation.members.list());
         regrouping.touched = regrouping.gone.iter().map(|member| member.user).collect();
         for member in &regrouping.gone {
             self.went(place.slot, member, moment.time, changes);
@@ -266,7 +256,7 @@ impl Admission {
             actor,
             entries,
             state: conversation.state(),
-            members: conversation.members.clone(),
+            members: conversation.members.to_vec(),
             gone,
             added,
             touched,

@@ -1,6 +1,5 @@
 //! Messages: sent, edited, deleted.
 
-use tidings_ingest::StoredRecord;
 use tidings_schemas::{
     ids::{MessageId, UserId},
     wire,
@@ -9,7 +8,7 @@ use tidings_schemas::{
 use super::{Admission, Moment, Place};
 use crate::conversations::{
     decision::{Outcome, Sent},
-    dedupe::{DedupeEntry, DedupeKey},
+    dedupe::{DedupeEntry, DedupeKey, Known},
     fanout::Changes,
     refusals::{self, Refusal},
 };
@@ -21,14 +20,14 @@ impl Admission {
         place: &Place,
         client_message_id: &str,
         message_id: Option<MessageId>,
-        record: &StoredRecord,
         changes: &mut Changes,
     ) -> Result<Outcome, Refusal> {
         if client_message_id.is_empty() {
             return Err(refusals::NO_CLIENT_MESSAGE_ID);
         }
         let key = DedupeKey::new(place.conversation, place.actor.user, client_message_id);
-        if let Some(first) = self.dedupe.find(key, moment.at_ms) {
+        let known = self.dedupe.find(key, moment.at_ms);
+        if let Known::First(first) = known {
             return Ok(Outcome::Repeated(Box::new(wire::Duplicate {
                 conversation_id: Some(place.conversation.into()),
                 sender_id: Some(place.actor.user.into()),
@@ -36,20 +35,15 @@ impl Admission {
                 message_id: Some(first.message_id.into()),
             })));
         }
+        let is_stale = known == Known::Stale;
         let conversation = self.registry.change(place.slot);
         conversation.last_seq += 1;
         let seq = conversation.last_seq;
         let message_id = message_id.unwrap_or_else(|| moment.message_id(0));
-        self.dedupe.insert(DedupeEntry { key, message_id, seq, at_ms: moment.at_ms });
+        self.dedupe.insert(DedupeEntry { key, message_id, seq, at_ms: moment.at_ms }, is_stale);
         self.move_cursors(place.slot, place.actor.user, (seq, seq), moment.time, changes);
         changes.asks.push((place.slot, moment.time));
-        Ok(Outcome::Sent(Sent {
-            conversation: place.conversation,
-            seq,
-            message_id,
-            sender: place.actor.user,
-            event: record.value.clone(),
-        }))
+        Ok(Outcome::Sent(Sent { conversation: place.conversation, seq, message_id, sender: place.actor.user }))
     }
 
     pub(super) fn edit(

@@ -8,7 +8,7 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len},
 };
-use tidings_ingest::NewRecord;
+use tidings_ingest::{NewRecord, StoredRecord};
 use tidings_schemas::{
     topics::Topic,
     wire::{self, Source},
@@ -81,7 +81,7 @@ impl Writer {
     #[allow(clippy::too_many_arguments, reason = "all that there is to say about a message")]
     pub(super) fn sent(
         &mut self,
-        key: Bytes,
+        event: &StoredRecord,
         sent: &Sent,
         minima: &[wire::CursorMinima],
         recipients: &[Recipient],
@@ -89,20 +89,10 @@ impl Writer {
         origin: Option<Origin>,
         out: &mut Vec<NewRecord>,
     ) {
-        let entry = wire::Entry {
-            conversation_id: Some(sent.conversation.into()),
-            seq: sent.seq,
-            message_id: Some(sent.message_id.into()),
-            sender_id: Some(sent.sender.into()),
-            sent_at_ms: self.at_ms,
-            content: Some(wire::entry::Content::Event(sent.event.clone())),
-        };
-        self.entry_bytes.clear();
-        entry.encode_raw(&mut self.entry_bytes);
-
+        self.encode_entry(sent, &event.value);
         let moved = wire::CursorMove {
-            conversation_id: entry.conversation_id,
-            user_id: entry.sender_id,
+            conversation_id: Some(sent.conversation.into()),
+            user_id: Some(sent.sender.into()),
             delivered_seq: sent.seq,
             seen_seq: sent.seq,
         };
@@ -114,7 +104,7 @@ impl Writer {
             put_message(&mut self.buffer, 6, minima);
         }
         let value = self.buffer.split().freeze();
-        out.push(NewRecord { topic: Topic::Timeline, partition: self.partition, key, value });
+        out.push(NewRecord { topic: Topic::Timeline, partition: self.partition, key: event.key.clone(), value });
 
         if items.is_empty() {
             for of_partition in recipients.chunk_by(|one, other| one.partition == other.partition) {
@@ -123,6 +113,14 @@ impl Writer {
                 out.push(NewRecord { topic: Topic::Fanout, partition, key: Bytes::new(), value });
             }
         } else {
+            let entry = wire::Entry {
+                conversation_id: Some(sent.conversation.into()),
+                seq: sent.seq,
+                message_id: Some(sent.message_id.into()),
+                sender_id: Some(sent.sender.into()),
+                sent_at_ms: self.at_ms,
+                content: Some(wire::entry::Content::Event(event.value.clone())),
+            };
             let mut items = items;
             items.push(Item::new(recipients.to_vec(), Content::Entry(entry)));
             self.fan_out(items::gather(items), out);
@@ -143,6 +141,22 @@ impl Writer {
             let value = self.buffer.split().freeze();
             out.push(NewRecord { topic: Topic::Deliveries, partition: origin.edge_id, key: Bytes::new(), value });
         }
+    }
+
+    /// Encodes the entry of a message.
+    fn encode_entry(&mut self, sent: &Sent, event: &[u8]) {
+        let entry = &mut self.entry_bytes;
+        entry.clear();
+        put_id(entry, 1, sent.conversation.0);
+        encode_key(2, WireType::Varint, entry);
+        encode_varint(sent.seq, entry);
+        put_id(entry, 3, sent.message_id.0);
+        put_id(entry, 4, sent.sender.0);
+        if self.at_ms != 0 {
+            encode_key(5, WireType::Varint, entry);
+            encode_varint(self.at_ms.cast_unsigned(), entry);
+        }
+        put_bytes(entry, 10, event);
     }
 
     /// A message's fan-out record for the recipients of one partition.
@@ -181,6 +195,20 @@ impl Writer {
     fn reserve(&mut self, bytes: usize) {
         if self.buffer.capacity() < bytes {
             self.buffer = BytesMut::with_capacity(bytes.max(BUFFER_BYTES));
+        }
+    }
+}
+
+/// An `Id`: two fixed 64-bit halves, of which protobuf leaves out a zero.
+#[allow(clippy::cast_possible_truncation, reason = "the two halves of 128 bits")]
+fn put_id(buffer: &mut Vec<u8>, tag: u32, id: u128) {
+    let (high, low) = ((id >> 64) as u64, id as u64);
+    encode_key(tag, WireType::LengthDelimited, buffer);
+    buffer.push(9 * (u8::from(high != 0) + u8::from(low != 0)));
+    for (tag, half) in [(1, high), (2, low)] {
+        if half != 0 {
+            encode_key(tag, WireType::SixtyFourBit, buffer);
+            buffer.extend_from_slice(&half.to_le_bytes());
         }
     }
 }
