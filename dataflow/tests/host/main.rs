@@ -91,7 +91,8 @@ async fn what_the_host_writes_is_what_the_models_say() {
 async fn no_wake_up_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let log = open_log(folder.path(), PARTITIONS);
-    let host = start(host_config(folder.path(), 1, 50), Arc::clone(&log));
+    // No checkpoint comes due, whose clock would hide a hang.
+    let host = start(host_config(folder.path(), 1, 3_600_000), Arc::clone(&log));
     let mut history = History::new(5);
     // One event at a time, each awaited: a wake-up that is lost is a hang.
     let mut random = StdRng::seed_from_u64(5);
