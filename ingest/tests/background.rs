@@ -15,7 +15,7 @@ use support::{PATIENCE, TestClock, append, read_from, record};
 use tidings_ingest::embedded::config::Retention;
 use tidings_ingest::embedded::disk::{DirectoryLock, Disk, DiskFile};
 use tidings_ingest::embedded::metrics;
-use tidings_ingest::{AppendError, EmbeddedConfig, EmbeddedLog, Log, LogError};
+use tidings_ingest::{AppendError, EmbeddedConfig, EmbeddedLog, Log, LogError, LogExt};
 use tidings_schemas::clock::SystemEntropy;
 use tidings_schemas::topics::Topic;
 
@@ -148,6 +148,7 @@ struct Gate {
     closed: Arc<AtomicBool>,
     reached: mpsc::Sender<()>,
     open: Arc<Mutex<mpsc::Receiver<()>>>,
+    panics: Arc<AtomicBool>,
 }
 
 struct GatedFile(Arc<dyn DiskFile>, Gate);
@@ -181,6 +182,7 @@ impl Disk for Gate {
 
 impl DiskFile for GatedFile {
     fn write_at(&self, parts: &[&[u8]], position: u64) -> io::Result<()> {
+        assert!(!self.1.panics.load(Ordering::SeqCst), "a defect (expected here)");
         self.0.write_at(parts, position)
     }
     fn read_at(&self, into: &mut [u8], position: u64) -> io::Result<()> {
@@ -211,7 +213,8 @@ fn a_journal_file_is_not_used_again_while_it_is_being_read() {
     let (let_go, opened) = mpsc::channel();
     let closed = Arc::new(AtomicBool::new(false));
     let open_gate = Arc::new(Mutex::new(opened));
-    let gate = Gate { disk: SimulatedDisk::new(5), closed: Arc::clone(&closed), reached, open: open_gate };
+    let panics = Arc::default();
+    let gate = Gate { disk: SimulatedDisk::new(5), closed: Arc::clone(&closed), reached, open: open_gate, panics };
     let log = Arc::new(open(gate, &config(), &clock));
     // Some into the segment being filled, where the reader finds all but the newest.
     fill(&log, Topic::Events, 5);
@@ -231,6 +234,31 @@ fn a_journal_file_is_not_used_again_while_it_is_being_read() {
     let_go.send(()).unwrap();
     let records = slow.unwrap().join().unwrap().unwrap();
     assert_eq!((records[0].offset, &records[0].value[..4]), (0, &[0; 4][..]));
+}
+
+/// A defect of the program must not leave callers waiting.
+#[test]
+fn a_writer_that_panics_leaves_nobody_waiting() {
+    let clock = Arc::new(TestClock::new());
+    let (reached, _reach) = mpsc::channel();
+    let (_let_go, opened) = mpsc::channel();
+    let panics = Arc::new(AtomicBool::new(false));
+    let gate = Gate {
+        disk: SimulatedDisk::new(7),
+        closed: Arc::default(),
+        reached,
+        open: Arc::new(Mutex::new(opened)),
+        panics: Arc::clone(&panics),
+    };
+    let log = open(gate, &config(), &clock);
+    fill(&log, Topic::Events, 1);
+    panics.store(true, Ordering::SeqCst);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error = runtime.block_on(log.append(vec![record(Topic::Events, 0, "lost")])).unwrap_err();
+    assert!(matches!(error, AppendError::Unknown { .. }), "{error}");
+    let error = append(&log, vec![record(Topic::Events, 0, "too late")]).unwrap_err();
+    assert!(matches!(error, AppendError::Unavailable { .. }), "{error}");
+    assert_eq!(read_from(&log, Topic::Events, 0, 0).len(), 1, "it can still be read");
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod splitter;
 mod state;
 mod writer;
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -138,9 +139,12 @@ impl EmbeddedLog {
 
     fn start(&mut self, writer: Writer) -> Result<(), LogError> {
         let directory = &self.shared.directory;
-        let lock = Arc::clone(&self.lock);
+        let (lock, shared) = (Arc::clone(&self.lock), Arc::clone(&self.shared));
         let writer = thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
-            writer.run();
+            if std::panic::catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+                tracing::error!("the log's writer has panicked: appends are refused until the program is restarted");
+                shared.queue.refuse_all("the log's writer has panicked: restart the program");
+            }
             drop(lock);
         });
         self.threads.push(writer.at("start a thread for", directory)?);
@@ -148,7 +152,13 @@ impl EmbeddedLog {
         let background = thread::Builder::new().name("log-background".to_owned());
         let lock = Arc::clone(&self.lock);
         let background = background.spawn(move || {
-            Splitter::run(&splitter, &shared);
+            if std::panic::catch_unwind(AssertUnwindSafe(|| Splitter::run(&splitter, &shared))).is_err() {
+                tracing::error!(
+                    "the log's background has panicked: the journal will be full soon; restart the program"
+                );
+                // The writer is not to wait for it.
+                shared.backlog.close();
+            }
             drop(lock);
         });
         self.threads.push(background.at("start a thread for", directory)?);

@@ -126,6 +126,17 @@ impl Queue {
         self.came.notify_all();
     }
 
+    /// Nothing more comes in, and what waits is refused: there is nobody to write it.
+    pub(crate) fn refuse_all(&self, reason: &'static str) {
+        self.close();
+        let mut left = VecDeque::new();
+        while self.take(&mut left) {
+            for call in left.drain(..) {
+                (call.on_appended)(Err(AppendError::Unavailable { reason: reason.into() }));
+            }
+        }
+    }
+
     /// Records and bytes that wait.
     pub(crate) fn depth(&self) -> (usize, usize) {
         let waiting = self.lock();
