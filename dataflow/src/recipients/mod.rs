@@ -3,13 +3,13 @@
 //! One shard takes in partition p of `fanout` and of `signals`. What it writes to `inbox` follows from `fanout` alone,
 //! whatever the timing between the two; pushes, presence and notifications follow from both as they came in.
 //!
-//! - [`frames`]: looks at records without decoding their contents. [`encoding`]: writes records around those contents.
-//! - [`users`] (found through [`index`]): everybody's offset; [`watermarks`]: what drops repeats.
-//! - [`presence`]: sessions, edges, deadlines; [`wheel`]: finds whose deadline has come; [`watches`]: who watches whom.
-//! - [`routing`]: the differential dataflow that knows where each recipient is as of each step; [`answers`]: what it found.
-//! - [`fanout`], [`signals`]: take records in. [`batch`]: what is on the way. [`assembly`]: gives records out.
-//! - [`state`]: what a checkpoint holds.
-//! - [`model`]: the plain model that all of it is compared with.
+//! - `frames`: looks at records without decoding their contents. `encoding`: writes records around those contents.
+//! - `users` (found through `index`): everybody's offset; `watermarks`: what drops repeats.
+//! - `presence`: sessions, edges, deadlines; `wheel`: finds whose deadline has come; `watches`: who watches whom.
+//! - `routing`: the differential dataflow that knows where each recipient is as of each step; `answers`: what it found.
+//! - `fanout`, `signals`: take records in. `batch`: what is on the way. `assembly`: gives records out.
+//! - `state`: what a checkpoint holds.
+//! - `model`: the plain model that all of it is compared with.
 
 mod answers;
 mod assembly;
