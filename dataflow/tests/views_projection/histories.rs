@@ -166,7 +166,7 @@ impl Histories {
 
     fn state(&self, id: ConversationId, members: Vec<wire::MemberState>) -> wire::ConversationState {
         let conversation = &self.conversations[&id];
-        let is_direct = id.0 % 3 == 0;
+        let is_direct = id.0.is_multiple_of(3);
         wire::ConversationState {
             conversation_id: Some(id.into()),
             kind: if is_direct { ConversationKind::Direct } else { ConversationKind::Group }.into(),

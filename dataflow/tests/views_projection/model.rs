@@ -151,7 +151,7 @@ impl Model {
         row.last_activity_at_ms = row.last_activity_at_ms.max(entry.sent_at_ms);
         self.message_index.insert((id, entry.message_id.unwrap().into()), seq);
         self.entries.insert((id, seq), wire::EntryRow { entry: Some(entry), change: None });
-        if seq > ENTRIES_TAIL_MAX && seq % VIEW_TRIM_ROWS == 0 {
+        if seq > ENTRIES_TAIL_MAX && seq.is_multiple_of(VIEW_TRIM_ROWS) {
             let first_kept = seq - ENTRIES_TAIL_MAX + 1;
             self.entries.retain(|(of, seq), _| *of != id || *seq >= first_kept);
             self.message_index.retain(|(of, _), seq| *of != id || *seq >= first_kept);
@@ -169,7 +169,7 @@ impl Model {
             for (user, offset) in unpack_user_ids(&item.user_ids).zip(item.offsets) {
                 let row = wire::InboxRow { at_ms: record.at_ms, events_source: record.events_source, reference };
                 self.inbox.insert((user, offset), row);
-                if offset > INBOX_TAIL_MAX && offset % VIEW_TRIM_ROWS == 0 {
+                if offset > INBOX_TAIL_MAX && offset.is_multiple_of(VIEW_TRIM_ROWS) {
                     let first_kept = offset - INBOX_TAIL_MAX + 1;
                     self.inbox.retain(|(of, offset), _| *of != user || *offset >= first_kept);
                 }

@@ -22,7 +22,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode, Readable, Snapshot, UserKey,
+    UserValue, compaction::Leveled,
+};
 use tidings_schemas::{
     limits::{
         VIEW_INLINE_READS_MAX, VIEW_SCAN_ROWS_MAX, VIEW_STORE_CACHE_BYTES, VIEW_STORE_JOURNAL_BYTES_MAX,
@@ -36,6 +39,10 @@ use identity::Identity;
 pub use identity::OpenError;
 use journal_sync::JournalSync;
 use positions::Positions;
+
+/// Tables are merged when there are so many: twice as many as usual, because rows are written more often than they are
+/// read, and merging costs nearly half as much then.
+const UNMERGED_TABLES_MAX: u8 = 8;
 
 /// How often a batch that waits for memory looks again: the store tells nobody when it has written a table.
 const MEMORY_POLL: Duration = Duration::from_millis(1);
@@ -157,7 +164,11 @@ fn open_database(folder: &Path, config: &StoreConfig) -> fjall::Result<(Database
         .worker_threads(2)
         .open()?;
     let memtable_bytes = config.memtable_bytes;
-    let rows = database.keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes))?;
+    let rows = database.keyspace("rows", || {
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(memtable_bytes)
+            .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(UNMERGED_TABLES_MAX)))
+    })?;
     Ok((database, rows))
 }
 
@@ -207,30 +218,20 @@ impl Inner {
     fn apply(&self, writes: &[Write], positions: &[Position]) -> Result<(), ViewError> {
         self.wait_for_memory()?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = self.database.batch();
-        for (index, write) in writes.iter().enumerate() {
-            match write {
-                Write::Put(key, value) => {
-                    keys::check(key)?;
-                    batch.insert(&self.rows, keys::row(key), &**value);
-                }
-                Write::Delete(key) => batch.remove(&self.rows, keys::row(key)),
-                Write::DeleteBelow(bound) => {
-                    for key in self.stored_below(bound)? {
-                        batch.remove(&self.rows, key);
-                    }
-                    for key in put_below(writes.get(..index).unwrap_or_default(), bound) {
-                        batch.remove(&self.rows, keys::row(key));
-                    }
-                }
-            }
-        }
+        let mut changes = self.changes(writes)?;
         for position in positions {
-            batch.insert(
-                &self.rows,
-                keys::position(position.topic, position.partition),
-                position.next_offset.to_be_bytes(),
-            );
+            let key = keys::position(position.topic, position.partition);
+            changes.push((key, Some(UserValue::from(position.next_offset.to_be_bytes()))));
+        }
+        // Neighbours go to the same place in memory. Stable: changes of one row stay in their order.
+        changes.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut batch =
+            WriteBatch::with_capacity(self.database.clone(), changes.len()).durability(Some(PersistMode::Buffer));
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(&self.rows, key, value),
+                None => batch.remove(&self.rows, key),
+            }
         }
         batch.commit().map_err(|error| view_error(&error))?;
         let snapshot = self.database.snapshot();
@@ -239,8 +240,28 @@ impl Inner {
         Ok(())
     }
 
+    /// The writes as rows: the value, or none where the row goes.
+    fn changes(&self, writes: &[Write]) -> Result<Vec<(UserKey, Option<UserValue>)>, ViewError> {
+        let mut changes = Vec::with_capacity(writes.len() + 16);
+        for (index, write) in writes.iter().enumerate() {
+            match write {
+                Write::Put(key, value) => {
+                    keys::check(key)?;
+                    changes.push((keys::row(key), Some(UserValue::from(&**value))));
+                }
+                Write::Delete(key) => changes.push((keys::row(key), None)),
+                Write::DeleteBelow(bound) => {
+                    changes.extend(self.stored_below(bound)?.into_iter().map(|key| (key, None)));
+                    let earlier = put_below(writes.get(..index).unwrap_or_default(), bound);
+                    changes.extend(earlier.map(|key| (keys::row(key), None)));
+                }
+            }
+        }
+        Ok(changes)
+    }
+
     /// The keys of the owner's stored rows below the bound.
-    fn stored_below(&self, bound: &Key) -> Result<Vec<fjall::UserKey>, ViewError> {
+    fn stored_below(&self, bound: &Key) -> Result<Vec<UserKey>, ViewError> {
         let below = std::ops::Bound::Excluded(bound.sort.clone());
         let Some(range) = keys::range(bound.table, bound.owner, &std::ops::Bound::Unbounded, &below) else {
             return Ok(Vec::new());
