@@ -46,7 +46,7 @@ fn survivable(user: &User, chat: &str) -> Vec<(Value, &'static str)> {
         (json!({"send": {"conversation_id": chat, "text": "no client_message_id"}}), "invalid_argument"),
         (json!({"send": {"conversation_id": chat, "client_message_id": "m"}}), "invalid_argument"),
         (json!({"send": {"conversation_id": chat, "client_message_id": long, "text": "x"}}), "invalid_argument"),
-        (json!({"send": {"conversation_id": "?", "client_message_id": "m", "text": "x"}}), "invalid_argument"),
+        (json!({"send": {"conversation_id": "?", "client_message_id": "m", "text": "x"}}), "not_found"),
         (json!({"send": {"conversation_id": unknown, "client_message_id": "m", "text": "x"}}), "not_found"),
         (
             json!({"send": {"conversation_id": chat, "client_message_id": "m", "text": "x".repeat(16 * 1024 + 1)}}),
@@ -54,15 +54,15 @@ fn survivable(user: &User, chat: &str) -> Vec<(Value, &'static str)> {
         ),
         (
             json!({"send": {"conversation_id": chat, "client_message_id": "m", "text": "x", "reply_to": "?"}}),
-            "invalid_argument",
+            "not_found",
         ),
         (json!({"receipt": {"conversation_id": chat}}), "invalid_argument"),
         (json!({"receipt": {"conversation_id": chat, "seen_seq": -1}}), "invalid_argument"),
         (json!({"receipt": {"conversation_id": chat, "seen_seq": "many"}}), "invalid_argument"),
         (json!({"receipt": {"conversation_id": unknown, "seen_seq": 1}}), "not_found"),
-        (json!({"typing": {"conversation_id": "?"}}), "invalid_argument"),
+        (json!({"typing": {"conversation_id": "?"}}), "not_found"),
         (json!({"typing": {"conversation_id": unknown}}), "not_found"),
-        (json!({"watch_presence": {"user_ids": ["?"]}}), "invalid_argument"),
+        (json!({"watch_presence": {"user_ids": ["?"]}}), "not_found"),
         (json!({"watch_presence": {"user_ids": vec![unknown; 1_001]}}), "invalid_argument"),
         (json!({"create_conversation": {"member_ids": []}}), "invalid_argument"),
         (json!({"create_conversation": {"kind": "party", "member_ids": []}}), "invalid_argument"),
@@ -78,7 +78,7 @@ fn survivable(user: &User, chat: &str) -> Vec<(Value, &'static str)> {
         (json!({"remove_member": {"conversation_id": unknown, "user_id": user.id}}), "not_found"),
         (json!({"edit_message": {"conversation_id": chat, "message_id": unknown, "text": "x"}}), "not_found"),
         (json!({"edit_message": {"conversation_id": chat, "message_id": unknown}}), "invalid_argument"),
-        (json!({"delete_message": {"conversation_id": chat, "message_id": "?"}}), "invalid_argument"),
+        (json!({"delete_message": {"conversation_id": chat, "message_id": "?"}}), "not_found"),
     ]
 }
 

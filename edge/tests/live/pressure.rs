@@ -6,7 +6,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use socket2::SockRef;
 use tidings_schemas::topics::Topic;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
@@ -254,4 +254,23 @@ async fn a_storm_of_receipts_is_a_few_records() {
     let records = backend.records(Topic::Events) - before;
     assert!((1..=10).contains(&records), "{records} records");
     anns.until(|frame| frame["update"]["receipt"]["seen_seq"] == json!("20")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receipts_of_one_conversation_are_spaced_and_the_first_goes_at_once() {
+    let backend = Backend::start();
+    let edge = backend.edge(|config| config.receipt_interval_ms = 400);
+    let (ann, bob, cid) = (edge.user("ann").await, edge.user("bob").await, edge.user("cid").await);
+    let (with_bob, with_cid) = (ann.conversation("direct", &[&bob]).await, ann.conversation("direct", &[&cid]).await);
+    let mut anns = ann.connect("phone").await;
+    let receipt = |chat: &str| json!({"conversation_id": chat, "seen_seq": 1});
+    let begin = Instant::now();
+    anns.call("receipt", receipt(&with_bob)).await;
+    anns.call("receipt", receipt(&with_cid)).await;
+    let first_two = begin.elapsed();
+    anns.call("receipt", receipt(&with_bob)).await;
+    anns.call("receipt", receipt(&with_bob)).await;
+    // Each of these waited for the end of an interval; the first two did not.
+    assert!(begin.elapsed() >= Duration::from_millis(700), "{:?}", begin.elapsed());
+    assert!(first_two < begin.elapsed() - Duration::from_millis(300), "{first_two:?}");
 }
