@@ -1,8 +1,10 @@
 //! What a client sends, checked and turned into what goes on the log.
 
+use std::str::FromStr;
+
 use tidings_schemas::{
     client,
-    ids::{ConversationId, MessageId, UserId},
+    ids::{ConversationId, MessageId, ParseIdError, UserId},
     limits::{ID_BYTES_MAX, MESSAGE_ATTACHMENTS_MAX, MESSAGE_TEXT_BYTES_MAX, TITLE_CHARS_MAX},
     wire,
 };
@@ -17,25 +19,32 @@ const ENCRYPTED_RECIPIENTS_MAX: usize = 1_000;
 /// The user of that id. Ids are opaque to clients: a text that is none is the id of nothing.
 ///
 /// # Errors
-/// `not_found`: the text is not an id.
+/// `invalid_argument`: the text is empty. `not_found`: it is not an id.
 pub fn user_id(text: &str) -> Result<UserId, ApiError> {
-    text.parse().map_err(|error| ApiError::not_found(format!("there is no such user: {error}")))
+    id(text, "user")
 }
 
 /// The conversation of that id.
 ///
 /// # Errors
-/// `not_found`: the text is not an id.
+/// `invalid_argument`: the text is empty. `not_found`: it is not an id.
 pub fn conversation_id(text: &str) -> Result<ConversationId, ApiError> {
-    text.parse().map_err(|error| ApiError::not_found(format!("there is no such conversation: {error}")))
+    id(text, "conversation")
 }
 
 /// The message of that id.
 ///
 /// # Errors
-/// `not_found`: the text is not an id.
+/// `invalid_argument`: the text is empty. `not_found`: it is not an id.
 pub fn message_id(text: &str) -> Result<MessageId, ApiError> {
-    text.parse().map_err(|error| ApiError::not_found(format!("there is no such message: {error}")))
+    id(text, "message")
+}
+
+fn id<Id: FromStr<Err = ParseIdError>>(text: &str, what: &str) -> Result<Id, ApiError> {
+    if text.is_empty() {
+        return Err(ApiError::invalid_argument(format!("the id of the {what} must be set")));
+    }
+    text.parse().map_err(|error| ApiError::not_found(format!("there is no such {what}: {error}")))
 }
 
 /// A role that can be given to a member; the empty text is the unspecified role.
@@ -180,13 +189,13 @@ mod tests {
 
     #[test]
     fn bad_messages_get_their_code() {
-        use ErrorCode::{InvalidArgument, TooLarge};
+        use ErrorCode::{InvalidArgument, NotFound, TooLarge};
         let media = client::Attachment { media_id: "m".to_owned(), ..Default::default() };
         let nameless = client::Attachment::default();
         let hollow = client::Encrypted { algorithm: "olm".to_owned(), ..Default::default() };
         for (request, code) in [
             (client::Send { conversation_id: String::new(), ..good() }, InvalidArgument),
-            (client::Send { conversation_id: "no-id".to_owned(), ..good() }, InvalidArgument),
+            (client::Send { conversation_id: "no-id".to_owned(), ..good() }, NotFound),
             (client::Send { client_message_id: String::new(), ..good() }, InvalidArgument),
             (client::Send { client_message_id: "x".repeat(ID_BYTES_MAX + 1), ..good() }, InvalidArgument),
             (client::Send { text: String::new(), ..good() }, InvalidArgument),
@@ -195,7 +204,7 @@ mod tests {
             (client::Send { attachments: vec![nameless], ..good() }, InvalidArgument),
             (client::Send { encrypted: Some(encrypted()), ..good() }, InvalidArgument),
             (client::Send { text: String::new(), encrypted: Some(hollow), ..good() }, InvalidArgument),
-            (client::Send { reply_to: Some("x".to_owned()), ..good() }, InvalidArgument),
+            (client::Send { reply_to: Some("x".to_owned()), ..good() }, NotFound),
         ] {
             assert_eq!(send(request.clone()).map_err(|error| error.code).err(), Some(code), "{request:?}");
         }

@@ -64,7 +64,7 @@ async fn bad_bodies_and_queries_get_their_code() {
         ("POST", conversations, b"{\"kind\": \"unspecified\"}", 400, "invalid_argument"),
         ("POST", conversations, b"{\"kind\": 17}", 400, "invalid_argument"),
         ("POST", conversations, b"{\"kind\": \"direct\", \"member_ids\": []}", 400, "invalid_argument"),
-        ("POST", conversations, b"{\"kind\": \"direct\", \"member_ids\": [\"x\"]}", 400, "invalid_argument"),
+        ("POST", conversations, b"{\"kind\": \"direct\", \"member_ids\": [\"x\"]}", 404, "not_found"),
         ("POST", conversations, b"{\"kind\": \"direct\", \"member_ids\": [1]}", 400, "invalid_argument"),
         ("POST", conversations, b"{\"kind\": \"group\", \"member_ids\": \"x\"}", 400, "invalid_argument"),
         ("POST", conversations, deep.as_bytes(), 400, "invalid_argument"),
