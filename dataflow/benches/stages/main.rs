@@ -141,25 +141,23 @@ fn throughput(
     each: f64,
     unit: &'static str,
 ) {
-    let mut batches: Vec<Vec<StoredRecord>> = Vec::new();
-    let mut from = stages.events;
-    for batch in events.chunks(BATCH) {
-        batches.push(stored(batch, from));
-        from += batch.len() as u64;
-    }
+    let before = rss_bytes();
     stages.took = [Duration::ZERO; 2];
     stages.out_bytes = 0;
-    let start = Instant::now();
-    for batch in batches {
+    let mut wall = Duration::ZERO;
+    for batch in events.chunks(BATCH) {
+        let batch = stored(batch, stages.events);
+        let start = Instant::now();
         stages.run(worker, batch);
+        wall += start.elapsed();
     }
-    let wall = start.elapsed();
     let done = events.len() as f64 * each;
     let [one, two] = stages.took.map(|took| took.as_secs_f64());
     report.add(format!("{name}: both stages"), done / (one + two), unit);
     report.add(format!("{name}: both stages, by the clock on the wall"), done / wall.as_secs_f64(), unit);
     report.add(format!("{name}: conversations alone"), done / one, unit);
     report.add(format!("{name}: recipients alone"), done / two, unit);
+    report.add(format!("{name}: memory"), (rss_bytes() - before) / events.len() as f64, "bytes each");
     report.add(format!("{name}: output"), stages.out_bytes as f64 / events.len() as f64, "bytes each");
 }
 

@@ -127,9 +127,12 @@ impl Sink {
                 Some(wire::verdict::Outcome::Change(*change))
             }
             Outcome::Receipts(moves) => {
+                let mut groups: Vec<(Slot, ConversationId)> =
+                    moves.iter().map(|moved| (moved.slot, moved.conversation)).collect();
+                groups.sort_unstable();
                 let conversation_of = |slot| {
-                    let moved = moves.iter().find(|moved| moved.slot == slot);
-                    moved.map_or_else(ConversationId::default, |moved| moved.conversation)
+                    let found = groups.binary_search_by_key(&slot, |(slot, _)| *slot);
+                    found.map_or_else(|_| ConversationId::default(), |place| groups[place].1)
                 };
                 timeline.cursor_moves =
                     moves.iter().map(|moved| cursor_move(moved.conversation, &moved.member)).collect();
@@ -296,8 +299,8 @@ fn minima_items(
     items: &mut Vec<Item>,
 ) {
     for run in found.moved {
-        let moved = found.moves.iter().find(|moved| moved.slot == run.slot);
-        let Some(&MinimaMove { before: Some(before), after: Some(after), .. }) = moved else { continue };
+        let moved = found.moves.binary_search_by_key(&run.slot, |moved| moved.slot).map(|place| &found.moves[place]);
+        let Ok(&MinimaMove { before: Some(before), after: Some(after), .. }) = moved else { continue };
         for recipient in &found.all[run.start..run.end] {
             let user = recipient.user();
             let views = after.views_of(user);

@@ -85,15 +85,7 @@ pub(super) fn open(
         }
     };
     let output = Output::new(Arc::clone(&context.log), Arc::clone(waker), positions);
-    Ok(Hosted {
-        id,
-        shard,
-        inputs,
-        output,
-        checkpointing,
-        signals_after,
-        turn_records_max: SHARD_BATCH_RECORDS_MAX,
-    })
+    Ok(Hosted { id, shard, inputs, output, checkpointing, signals_after, turn_records_max: SHARD_BATCH_RECORDS_MAX })
 }
 
 /// Builds the shard from the newest checkpoint that can be used; says of each other why not.

@@ -73,10 +73,10 @@ pub(super) fn gather(mut items: Vec<Item>) -> BTreeMap<u32, Vec<wire::FanoutItem
                 Content::Entry(entry) => wire::fanout_item::Content::Entry(entry.clone()),
                 Content::Change(change) => wire::fanout_item::Content::Change(change.clone()),
                 Content::Receipt(receipt) => wire::fanout_item::Content::Receipt(*receipt),
-                Content::Conversation(state) => wire::fanout_item::Content::Conversation(wire::ConversationState {
-                    members: state.members[start..start + of_partition.len()].to_vec(),
-                    ..state.clone()
-                }),
+                Content::Conversation(state) => {
+                    let members = state.members[start..start + of_partition.len()].to_vec();
+                    wire::fanout_item::Content::Conversation(for_members(state, members))
+                }
             };
             start += of_partition.len();
             by_partition.entry(of_partition[0].partition).or_default().push(wire::FanoutItem {
@@ -86,4 +86,19 @@ pub(super) fn gather(mut items: Vec<Item>) -> BTreeMap<u32, Vec<wire::FanoutItem
         }
     }
     by_partition
+}
+
+/// A conversation with the states of other members. (Not by struct update: that would copy all the members first.)
+fn for_members(state: &wire::ConversationState, members: Vec<wire::MemberState>) -> wire::ConversationState {
+    wire::ConversationState {
+        conversation_id: state.conversation_id,
+        kind: state.kind,
+        title: state.title.clone(),
+        member_count: state.member_count,
+        last_seq: state.last_seq,
+        deleted: state.deleted,
+        created_at_ms: state.created_at_ms,
+        members,
+        direct_user_ids: state.direct_user_ids.clone(),
+    }
 }
