@@ -17,16 +17,22 @@ use tidings_schemas::{
     views::{Key, Position, Scan, ViewError, ViewStore, Write},
 };
 
-/// Fails one call in sixty.
+/// Fails one call in some dozens. Calls come from one thread: the projection's.
 pub(crate) struct Flaky {
     inner: Arc<FjallViews>,
     random: Mutex<StdRng>,
+    calls_until_failure: AtomicUsize,
     failures: AtomicUsize,
 }
 
 impl Flaky {
     pub(crate) fn new(inner: Arc<FjallViews>, random: StdRng) -> Self {
-        Self { inner, random: Mutex::new(random), failures: AtomicUsize::new(0) }
+        Self {
+            inner,
+            random: Mutex::new(random),
+            calls_until_failure: AtomicUsize::new(5),
+            failures: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn failures(&self) -> usize {
@@ -34,7 +40,9 @@ impl Flaky {
     }
 
     fn fail(&self) -> Result<(), ViewError> {
-        if self.random.lock().unwrap().random_ratio(1, 60) {
+        if self.calls_until_failure.fetch_sub(1, Ordering::Relaxed) == 1 {
+            let calls = self.random.lock().unwrap().random_range(10..50);
+            self.calls_until_failure.store(calls, Ordering::Relaxed);
             self.failures.fetch_add(1, Ordering::Relaxed);
             return Err(ViewError::Unavailable("on purpose".to_owned()));
         }

@@ -8,8 +8,11 @@
 
 mod flaky;
 mod histories;
+#[path = "../conversations/history.rs"]
+mod history;
 mod model;
 mod rows;
+mod stages;
 
 use std::{env, fs, path::Path, sync::Arc, time::Duration};
 
@@ -18,9 +21,12 @@ use model::Model;
 use prometheus_client::registry::Registry;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
-use tidings_dataflow::views::{
-    projection::{self, Handle, ProjectionConfig},
-    store::{FjallViews, StoreConfig},
+use tidings_dataflow::{
+    conversations::ConversationsConfig,
+    views::{
+        projection::{self, Handle, ProjectionConfig},
+        store::{FjallViews, StoreConfig},
+    },
 };
 use tidings_ingest::{
     Log, LogExt,
@@ -36,7 +42,12 @@ use tidings_schemas::{
 };
 
 const TOPICS: [Topic; 3] = [Topic::Timeline, Topic::Inbox, Topic::Directory];
+const PARTITIONS: Partitions = Partitions { conversations: 2, recipients: 2, edges: 4, directory: 1 };
 const WAIT: Duration = Duration::from_secs(60);
+
+fn config() -> ConversationsConfig {
+    ConversationsConfig { group_members_max: 25, ..ConversationsConfig::default() }
+}
 
 struct Bench {
     folder: TempDir,
@@ -46,7 +57,8 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let partitions = PartitionCounts { conversations: 2, recipients: 2, edges: 1, directory: 1 };
+        let Partitions { conversations, recipients, edges, directory } = PARTITIONS;
+        let partitions = PartitionCounts { conversations, recipients, edges, directory };
         let config = EmbeddedConfig {
             directory: folder.path().join("log"),
             partitions: Some(partitions),
@@ -54,15 +66,6 @@ impl Bench {
         };
         let log = EmbeddedLog::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
         Self { folder, log: Arc::new(log) }
-    }
-
-    fn partitions(&self) -> Partitions {
-        Partitions {
-            conversations: self.log.partitions(Topic::Timeline),
-            recipients: self.log.partitions(Topic::Inbox),
-            edges: self.log.partitions(Topic::Deliveries),
-            directory: self.log.partitions(Topic::Directory),
-        }
     }
 
     fn open_views(&self) -> FjallViews {
@@ -138,7 +141,7 @@ async fn any_history_in_any_batches_with_any_restarts_gives_the_model_s_rows() {
         println!("TIDINGS_SEED={seed}");
         let bench = Bench::new();
         let mut random = StdRng::seed_from_u64(*seed);
-        let mut histories = Histories::new(StdRng::seed_from_u64(seed ^ 1), bench.partitions());
+        let mut histories = Histories::new(StdRng::seed_from_u64(seed ^ 1), PARTITIONS);
         let folder = bench.folder.path().join("views");
         let saved = bench.folder.path().join("saved");
         let mut views = bench.open_views();
@@ -181,7 +184,7 @@ async fn a_store_that_fails_before_or_after_it_has_applied_loses_nothing() {
     for seed in seeds(2) {
         println!("TIDINGS_SEED={seed}");
         let bench = Bench::new();
-        let mut histories = Histories::new(StdRng::seed_from_u64(seed), bench.partitions());
+        let mut histories = Histories::new(StdRng::seed_from_u64(seed), PARTITIONS);
         let views = Arc::new(bench.open_views());
         let flaky = Arc::new(flaky::Flaky::new(Arc::clone(&views), StdRng::seed_from_u64(seed ^ 2)));
         let handle = bench.start(Arc::clone(&flaky) as Arc<dyn ViewStore>, &ProjectionConfig::default());
@@ -194,7 +197,7 @@ async fn a_store_that_fails_before_or_after_it_has_applied_loses_nothing() {
             }
         }
         bench.check(&*views, &format!("TIDINGS_SEED={seed}")).await;
-        assert!(flaky.failures() > 2, "{} failures", flaky.failures());
+        assert!(flaky.failures() >= 2, "{} failures", flaky.failures());
         handle.shutdown().await;
     }
 }
@@ -204,7 +207,7 @@ async fn dropped_views_are_rebuilt_the_same() {
     let seed = seeds(1)[0];
     println!("TIDINGS_SEED={seed}");
     let bench = Bench::new();
-    let mut histories = Histories::new(StdRng::seed_from_u64(seed), bench.partitions());
+    let mut histories = Histories::new(StdRng::seed_from_u64(seed), PARTITIONS);
     let views = bench.open_views();
     let handle = bench.start(Arc::new(views.clone()), &ProjectionConfig::default());
     for _ in 0..100 {
@@ -246,7 +249,7 @@ async fn positions(bench: &Bench, views: &FjallViews) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_single_record_after_a_pause_is_applied() {
     let bench = Bench::new();
-    let mut histories = Histories::new(StdRng::seed_from_u64(1), bench.partitions());
+    let mut histories = Histories::new(StdRng::seed_from_u64(1), PARTITIONS);
     let views = bench.open_views();
     let handle = bench.start(Arc::new(views.clone()), &ProjectionConfig::default());
     for _ in 0..500 {
