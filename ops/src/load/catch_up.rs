@@ -45,9 +45,9 @@ pub async fn run(args: &LoadArgs, behind: usize) -> Result<()> {
     let resume = Resume { epoch: welcome.epoch, offset: welcome.offset };
 
     let (mut socket, _) = Socket::connect(&server, args.format, &sender.token, "catch-up", &Resume::default()).await?;
-    let (mut next, mut sent) = (0, 0);
+    let (mut next, mut sent, mut refused) = (0, 0, 0);
     while sent < behind {
-        while next < behind && next < sent + SENDS_IN_FLIGHT {
+        while next < behind + refused && next < sent + refused + SENDS_IN_FLIGHT {
             send(&mut socket, &conversation.conversation_id, &run, next, args.text_bytes).await?;
             next += 1;
         }
@@ -55,10 +55,9 @@ pub async fn run(args: &LoadArgs, behind: usize) -> Result<()> {
             Some(Body::Sent(_)) => sent += 1,
             Some(Body::Error(error)) if error.retryable => {
                 // The refused one is made up for by one more.
+                refused += 1;
                 let wait = error.retry_after_ms.unwrap_or(100);
                 tokio::time::sleep(std::time::Duration::from_millis(wait.into())).await;
-                send(&mut socket, &conversation.conversation_id, &run, next, args.text_bytes).await?;
-                next += 1;
             }
             Some(Body::Error(error)) => bail!("{} ({})", error.message, error.code),
             _ => {}
