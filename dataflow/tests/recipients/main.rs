@@ -119,7 +119,7 @@ fn a_restart_at_any_point_changes_nothing() {
 fn restart_at_random(worker: &mut Worker, seed: u64, steps: &[Step]) {
     let mut random = StdRng::seed_from_u64(seed);
     // Small steps between snapshots show a row that is not written; large ones show what many changes make of it.
-    let (batch_most, snapshot_often) = if seed % 2 == 0 { (4, 0.8) } else { (usize::MAX, 0.2) };
+    let (batch_most, snapshot_often) = if seed.is_multiple_of(2) { (4, 0.8) } else { (usize::MAX, 0.2) };
     let mut saved = SavedState::default();
     // The model and the place in the history that belong to `saved`.
     let mut saved_model = model();

@@ -51,12 +51,14 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
         .await
         .context("the log's start failed")?
         .context("cannot open the log")?;
-    let log: Arc<dyn Log> = Arc::new(log);
+    let embedded = Arc::new(log);
+    let log: Arc<dyn Log> = Arc::clone(&embedded) as _;
     let views =
         FjallViews::open(&data.join("views"), log.log_id(), &settings.views).context("cannot open the views")?;
     let store: Arc<dyn ViewStore> = Arc::new(views.clone());
 
     let mut registry = Registry::default();
+    tidings_ingest::embedded::metrics::register(&embedded, &mut registry);
     let health = Arc::new(Health::default());
     let group_members_max = settings.dataflow.conversations.group_members_max;
     let mut dataflow = settings.dataflow;
