@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "tidings/v1/common.proto",
     "tidings/v1/events.proto",
     "tidings/v1/timeline.proto",
@@ -13,6 +13,7 @@ const FILES: [&str; 10] = [
     "tidings/v1/signals.proto",
     "tidings/v1/deliveries.proto",
     "tidings/v1/directory.proto",
+    "tidings/v1/leases.proto",
     "tidings/v1/views.proto",
     "tidings/v1/checkpoints.proto",
     "tidings/v1/client.proto",

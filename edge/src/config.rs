@@ -11,8 +11,11 @@ use tidings_schemas::limits;
 pub struct Config {
     /// Address and port for HTTP and WebSocket. Port 0: any free one.
     pub listen: SocketAddr,
-    /// The number of this edge: its partition of `deliveries`. No two running edges may have the same.
-    pub edge_id: u32,
+    /// How long this edge keeps its number (its partition of `deliveries`) without a sign of life: after that another edge
+    /// may take it. (With the embedded log there is one edge, and no lease.)
+    pub lease_duration_ms: u32,
+    /// How often it gives that sign.
+    pub lease_renew_interval_ms: u32,
     /// Open connections, of both kinds. Over: a WebSocket is closed with 4003, HTTP is answered with 503.
     pub connections_max: usize,
     /// Bytes waiting to be written to one connection. Past half of it typing and presence are dropped, past all of it the
@@ -49,7 +52,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            edge_id: 0,
+            lease_duration_ms: u32::try_from(millis(limits::EDGE_LEASE_DURATION)).unwrap_or(u32::MAX),
+            lease_renew_interval_ms: u32::try_from(millis(limits::EDGE_LEASE_RENEW_INTERVAL)).unwrap_or(u32::MAX),
             connections_max: limits::CONNECTIONS_MAX,
             outgoing_queue_bytes_max: limits::OUTGOING_QUEUE_BYTES_MAX,
             hello_timeout_ms: millis(limits::HELLO_TIMEOUT),

@@ -34,6 +34,7 @@ use crate::{
     connections::Connections,
     deliveries::Deliveries,
     http::{self, Host, Http, HttpConfig},
+    leases::EdgeIdentity,
     membership::Membership,
     metrics::Metrics,
     rate_limits::{AddressLimit, RateLimit},
@@ -51,6 +52,8 @@ const VERDICTS_EXPIRE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What an edge is started with.
 pub struct Dependencies {
+    /// Which edge this is: leased, or the only one.
+    pub identity: EdgeIdentity,
     /// The log.
     pub log: Arc<dyn Log>,
     /// The views.
@@ -84,7 +87,9 @@ pub enum StartError {
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// The log has no partition for this edge, or cannot be read.
-    #[error("the deliveries of edge {edge_id} cannot be read: {source} (is edge_id below the number of edges?)")]
+    #[error(
+        "the deliveries of edge {edge_id} cannot be read: {source} (hint: is its number below the partitions of deliveries?)"
+    )]
     Deliveries {
         /// The number of the settings.
         edge_id: u32,
@@ -116,7 +121,8 @@ pub fn start(
     dependencies: Dependencies,
     registry: &mut Registry,
 ) -> Result<Handle, StartError> {
-    let Dependencies { log, views, history, host, clock, entropy, data_directory, group_members_max } = dependencies;
+    let Dependencies { identity, log, views, history, host, clock, entropy, data_directory, group_members_max } =
+        dependencies;
     let listen_failed = |source| StartError::Listen { address: config.listen, source };
     let listener = server::listen(config.listen).map_err(listen_failed)?;
     let address = listener.local_addr().map_err(listen_failed)?;
@@ -134,7 +140,7 @@ pub fn start(
     let auth_service = Arc::new(auth_service);
     let verdict_timeout = Duration::from_millis(config.verdict_timeout_ms);
     let verdicts = Arc::new(Verdicts::new(Arc::clone(&clock), entropy.as_ref(), verdict_timeout));
-    let signals = Signals::new(&log, config.edge_id, Arc::clone(&clock), entropy.as_ref(), Arc::clone(&metrics));
+    let signals = Signals::new(&log, identity, Arc::clone(&clock), entropy.as_ref(), Arc::clone(&metrics));
     let signals = Arc::new(signals);
     let membership = Arc::new(Membership::new(Arc::clone(&log), Arc::clone(&reads), Arc::clone(&clock)));
     let receipts = Arc::new(Receipts::new(
@@ -155,7 +161,7 @@ pub fn start(
         entropy: Arc::clone(&entropy),
         metrics: Arc::clone(&metrics),
         user_sends: RateLimit::new(Arc::clone(&clock), config.user_sends_per_second, config.user_sends_burst),
-        edge_id: config.edge_id,
+        edge_id: identity.edge_id,
         group_members_max,
     });
     let address_limit = Arc::new(AddressLimit::new(
@@ -223,7 +229,7 @@ pub fn start(
         draining: on_draining,
     });
 
-    let edge_id = config.edge_id;
+    let edge_id = identity.edge_id;
     let deliveries = deliveries.start(&log, edge_id).map_err(|source| StartError::Deliveries { edge_id, source })?;
     let tasks = vec![
         deliveries,

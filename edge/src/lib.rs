@@ -5,6 +5,7 @@
 //! - [`commands`]: what both doors call: a command becomes an event, and the event's verdict the reply.
 //! - [`connections`]: all open WebSockets. [`sessions`]: who is connected here, and each session's place in the user's update stream.
 //! - [`deliveries`]: reads this edge's partition and routes verdicts, pushes and notices.
+//! - [`leases`]: which number this edge has.
 //! - [`signals`], [`receipts`]: batch what many clients say into few records.
 //! - [`verdicts`]: requests that wait. [`membership`]: whether a user is in a conversation.
 //! - [`rate_limits`], [`metrics`], [`error`], [`config`].
@@ -17,6 +18,7 @@ pub mod deliveries;
 mod edge;
 pub mod error;
 pub mod http;
+pub mod leases;
 pub mod membership;
 pub mod metrics;
 mod outbox;

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     error::ApiError,
+    leases::EdgeIdentity,
     metrics::Metrics,
     outbox::{Outbox, Pending},
 };
@@ -44,8 +45,7 @@ pub struct Signals {
 }
 
 struct Context {
-    edge_id: u32,
-    edge_run: u64,
+    identity: EdgeIdentity,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     partitions: Vec<PartitionHealth>,
@@ -70,7 +70,7 @@ impl Signals {
     /// Signals of a run of the edge, which starts now.
     pub fn new(
         log: &Arc<dyn Log>,
-        edge_id: u32,
+        identity: EdgeIdentity,
         clock: Arc<dyn Clock>,
         entropy: &dyn Entropy,
         metrics: Arc<Metrics>,
@@ -80,8 +80,7 @@ impl Signals {
         let partitions = (0..count)
             .map(|_| PartitionHealth { appended_at_ms: AtomicU64::new(now), was_silent: AtomicBool::new(false) })
             .collect();
-        let edge_run = u64::try_from(clock.now_ms()).unwrap_or(0);
-        let context = Arc::new(Context { edge_id, edge_run, clock, metrics, partitions });
+        let context = Arc::new(Context { identity, clock, metrics, partitions });
         let outbox = |partition| Outbox::new(Arc::clone(log), partition, Arc::clone(&context));
         Self {
             outboxes: (0..count).map(outbox).collect(),
@@ -244,8 +243,8 @@ impl Pending for PendingSignals {
     }
 
     fn record(taken: &mut wire::SignalRecord, partition: u32, context: &Context) -> NewRecord {
-        taken.edge_id = context.edge_id;
-        taken.edge_run = context.edge_run;
+        taken.edge_id = context.identity.edge_id;
+        taken.edge_run = context.identity.run;
         taken.stamped_at_ms = context.clock.now_ms();
         NewRecord { topic: Topic::Signals, partition, key: Bytes::new(), value: taken.encode_to_vec().into() }
     }

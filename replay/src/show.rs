@@ -17,6 +17,7 @@ pub fn value(topic: Topic, record: &StoredRecord) -> String {
         Topic::Deliveries => decoded::<wire::DeliveryRecord>(record),
         Topic::Notifications => decoded::<wire::NotificationRecord>(record),
         Topic::Directory => directory(record),
+        Topic::Leases => decoded::<wire::LeaseRecord>(record),
     }
 }
 

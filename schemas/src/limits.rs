@@ -196,6 +196,10 @@ pub const HTTP_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub const CONVERSATIONS_LISTED_MAX: usize = 100_000;
 /// Files of the built web client, all together, that an edge keeps in memory. Over: none is served.
 pub const WEB_ASSETS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// An edge that has not renewed its lease for this long may lose its number to another.
+pub const EDGE_LEASE_DURATION: Duration = Duration::from_secs(10);
+/// An edge renews its lease this often.
+pub const EDGE_LEASE_RENEW_INTERVAL: Duration = Duration::from_secs(3);
 /// How long an edge that goes away waits for its clients to leave.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -23,11 +23,13 @@ pub enum Topic {
     Notifications,
     /// Registrations, by user name.
     Directory,
+    /// Which edge has which number, in one partition: the order decides.
+    Leases,
 }
 
 impl Topic {
     /// All of them, in the order of [`Topic::index`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Events,
         Self::Signals,
         Self::Timeline,
@@ -36,6 +38,7 @@ impl Topic {
         Self::Deliveries,
         Self::Notifications,
         Self::Directory,
+        Self::Leases,
     ];
 
     /// The topic's name on the log.
@@ -49,6 +52,7 @@ impl Topic {
             Self::Deliveries => "deliveries.v1",
             Self::Notifications => "notifications.v1",
             Self::Directory => "directory.v1",
+            Self::Leases => "leases.v1",
         }
     }
 
@@ -84,6 +88,7 @@ impl Partitions {
             Topic::Signals | Topic::Fanout | Topic::Inbox | Topic::Notifications => self.recipients,
             Topic::Deliveries => self.edges,
             Topic::Directory => self.directory,
+            Topic::Leases => 1,
         }
     }
 }

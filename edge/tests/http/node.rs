@@ -17,6 +17,7 @@ use tidings_edge::{
     auth::AuthConfig,
     config::Config,
     http::{Check, Host, HttpConfig},
+    leases::EdgeIdentity,
 };
 use tidings_ingest::{EmbeddedConfig, EmbeddedLog, Log};
 use tidings_schemas::clock::{Clock, Entropy, SystemClock, SystemEntropy};
@@ -92,6 +93,7 @@ impl Node {
             AuthConfig { password_hash_memory_kib: 64, password_hash_iterations: 1, ..settings.auth },
             settings.http,
             Dependencies {
+                identity: EdgeIdentity { edge_id: 0, run: 1 },
                 log,
                 views,
                 history: None,

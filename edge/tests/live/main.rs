@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod chat;
+mod leases;
 mod pressure;
 mod resume;
 mod support;

@@ -54,10 +54,7 @@ async fn a_device_gets_what_it_missed_and_then_what_is_new() {
 async fn nothing_is_lost_between_edges_while_messages_come() {
     let backend = Backend::start();
     let first = backend.edge(|config| config.user_sends_per_second = 0);
-    let second = backend.edge(|config| {
-        config.edge_id = 1;
-        config.user_sends_per_second = 0;
-    });
+    let second = backend.edge(|config| config.user_sends_per_second = 0);
     let (ann, bob) = (first.user("ann").await, first.user("bob").await);
     let chat = ann.conversation("direct", &[&bob]).await;
     let mut client = bob.connect("phone").await;
@@ -142,7 +139,7 @@ async fn devices_of_one_user_have_one_stream() {
 async fn an_edge_that_drains_says_goodbye_and_loses_nothing() {
     let backend = Backend::start();
     let first = backend.edge(|config| config.drain_delay_ms = 50);
-    let second = backend.edge(|config| config.edge_id = 1);
+    let second = backend.edge(|_| ());
     let (ann, bob) = (first.user("ann").await, first.user("bob").await);
     let chat = ann.conversation("direct", &[&bob]).await;
     let mut bobs = bob.connect("phone").await;

@@ -91,7 +91,7 @@ impl Retention {
             Topic::Directory => return Self::default(),
             Topic::Events | Topic::Timeline | Topic::Inbox => 400,
             Topic::Fanout | Topic::Notifications => 7,
-            Topic::Signals | Topic::Deliveries => 1,
+            Topic::Signals | Topic::Deliveries | Topic::Leases => 1,
         };
         Self { age_seconds: Some(days * DAY_SECONDS), partition_bytes: None }
     }

@@ -72,9 +72,9 @@ mod tests {
     fn flags_are_over_the_environment_and_that_over_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tidings.toml");
-        fs::write(&path, "[edge]\nlisten = \"a\"\nedge_id = 1\nconnections_max = 5\n").unwrap();
+        fs::write(&path, "[edge]\nlisten = \"a\"\nping_interval_ms = 1\nconnections_max = 5\n").unwrap();
         let environment = [
-            ("TIDINGS_EDGE__EDGE_ID".to_owned(), "2".to_owned()),
+            ("TIDINGS_EDGE__PING_INTERVAL_MS".to_owned(), "2".to_owned()),
             ("TIDINGS_EDGE__CONNECTIONS_MAX".to_owned(), "6".to_owned()),
             ("TIDINGS_PASSWORD".to_owned(), "secret".to_owned()),
             ("HOME".to_owned(), "/".to_owned()),
@@ -83,7 +83,7 @@ mod tests {
         let settings = read(Some(&path), environment.into_iter(), &flags).unwrap();
         let edge = settings["edge"].as_table().unwrap();
         assert_eq!(edge["listen"].as_str(), Some("a"));
-        assert_eq!(edge["edge_id"].as_integer(), Some(2));
+        assert_eq!(edge["ping_interval_ms"].as_integer(), Some(2));
         assert_eq!(edge["connections_max"].as_integer(), Some(7));
         assert_eq!(settings["log"]["name"].as_str(), Some("two words"));
         assert_eq!(settings["log"]["inner"]["deep"].as_integer(), Some(1));

@@ -15,7 +15,7 @@ use tidings_dataflow::{
     host,
     views::{projection, store::FjallViews},
 };
-use tidings_edge::{self as edge, Dependencies};
+use tidings_edge::{self as edge, Dependencies, leases::EdgeIdentity};
 use tidings_ingest::{EmbeddedLog, Log};
 use tidings_schemas::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy},
@@ -92,7 +92,10 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
 
     let mut http = settings.http;
     http.web_directory = http.web_directory.or_else(web_directory);
+    // The embedded log is this process's alone: so is the number, and the time is later than any earlier run's.
+    let identity = EdgeIdentity { edge_id: 0, run: clock.now_ms().cast_unsigned() };
     let dependencies = Dependencies {
+        identity,
         log: Arc::clone(&log),
         views: store,
         history: archive.as_ref().map(RunningArchive::history),

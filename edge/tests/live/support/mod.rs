@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -23,6 +23,7 @@ use tidings_edge::{
     Config, Dependencies,
     auth::AuthConfig,
     http::{Check, Host, HttpConfig},
+    leases::EdgeIdentity,
 };
 use tidings_ingest::{
     Log,
@@ -60,6 +61,7 @@ pub(crate) struct Backend {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     stages: Option<host::Handle>,
+    edges: AtomicU32,
     _projection: projection::Handle,
 }
 
@@ -80,7 +82,16 @@ impl Backend {
             &mut registry,
         )
         .unwrap();
-        let mut backend = Self { folder, log, views, clock, entropy, stages: None, _projection: projection };
+        let mut backend = Self {
+            folder,
+            log,
+            views,
+            clock,
+            entropy,
+            stages: None,
+            edges: AtomicU32::new(0),
+            _projection: projection,
+        };
         backend.start_stages();
         backend
     }
@@ -102,7 +113,7 @@ impl Backend {
         (0..self.log.partitions(topic)).map(|partition| self.log.range(topic, partition).unwrap().end).sum()
     }
 
-    /// An edge on it, which listens on a free port.
+    /// An edge on it, which listens on a free port. Each has a number of its own.
     pub(crate) fn edge(&self, change: impl FnOnce(&mut Config)) -> Edge {
         self.edge_with(change, |_| {})
     }
@@ -115,7 +126,10 @@ impl Backend {
         // Cheap hashes: it is not them that are tested.
         let mut auth = AuthConfig { password_hash_memory_kib: 8, password_hash_iterations: 1, ..AuthConfig::default() };
         change_auth(&mut auth);
+        let number = self.edges.fetch_add(1, Ordering::Relaxed);
+        let identity = EdgeIdentity { edge_id: number % self.log.partitions(Topic::Deliveries), run: number.into() };
         let dependencies = Dependencies {
+            identity,
             log: Arc::clone(&self.log),
             views: self.views.clone(),
             history: None,
