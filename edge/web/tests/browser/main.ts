@@ -7,10 +7,11 @@ import { launch } from "./browser.ts";
 import { chatting } from "./chatting.ts";
 import { grouping } from "./grouping.ts";
 import { looking } from "./looking.ts";
+import { mixing } from "./mixing.ts";
 import { Program } from "./program.ts";
 import { Stage } from "./scenario.ts";
 
-const scenarios = [...chatting, ...grouping, ...looking, ...breaking];
+const scenarios = [...chatting, ...grouping, ...looking, ...mixing, ...breaking];
 const wanted = process.argv[2] ?? "";
 const chosen = scenarios.filter(({ name }) => name.includes(wanted));
 

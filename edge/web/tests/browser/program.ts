@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-const BUILT = fileURLToPath(new URL("../../../../../target/release/tidings", import.meta.url));
+/** The release build. */
+export const BUILT = fileURLToPath(new URL("../../../../../target/release/tidings", import.meta.url));
 /** Screenshots, and what the program logged. */
 export const RESULTS = fileURLToPath(new URL("../../../tests/screenshots/", import.meta.url));
 const READY_MS = 60_000;
