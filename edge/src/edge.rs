@@ -73,23 +73,23 @@ pub struct Dependencies {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {source} (is another server running there?)")]
+    #[error("cannot listen on {address}: {error} (is another server running there?)")]
     Listen {
         /// The address of the settings.
         address: SocketAddr,
         /// What the operating system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The keys of the tokens, or an issuer's.
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// The log has no partition for this edge, or cannot be read.
-    #[error("the deliveries of edge {edge_id} cannot be read: {source} (is edge_id below the number of edges?)")]
+    #[error("the deliveries of edge {edge_id} cannot be read: {error} (is edge_id below the number of edges?)")]
     Deliveries {
         /// The number of the settings.
         edge_id: u32,
         /// What the log says.
-        source: LogError,
+        error: LogError,
     },
 }
 
@@ -117,7 +117,7 @@ pub fn start(
     registry: &mut Registry,
 ) -> Result<Handle, StartError> {
     let Dependencies { log, views, history, host, clock, entropy, data_directory, group_members_max } = dependencies;
-    let listen_failed = |source| StartError::Listen { address: config.listen, source };
+    let listen_failed = |error| StartError::Listen { address: config.listen, error };
     let listener = server::listen(config.listen).map_err(listen_failed)?;
     let address = listener.local_addr().map_err(listen_failed)?;
 
@@ -224,7 +224,7 @@ pub fn start(
     });
 
     let edge_id = config.edge_id;
-    let deliveries = deliveries.start(&log, edge_id).map_err(|source| StartError::Deliveries { edge_id, source })?;
+    let deliveries = deliveries.start(&log, edge_id).map_err(|error| StartError::Deliveries { edge_id, error })?;
     let tasks = vec![
         deliveries,
         tick_signals(signals, sessions),
