@@ -303,8 +303,10 @@ fn tick_signals(signals: Arc<Signals>, sessions: Arc<Sessions>) -> JoinHandle<()
             }
             for session in sessions.all() {
                 if silent.contains(&signals.partition(session.user_id())) {
-                    signals.session_opened(session.user_id(), session.session_id(), session.device_id());
-                    signals.watch(session.session_id(), &session.watched(), true);
+                    session.watched().again(|watched| {
+                        signals.session_opened(session.user_id(), session.session_id(), session.device_id());
+                        signals.watch(session.session_id(), watched, true);
+                    });
                 }
             }
         }

@@ -7,3 +7,4 @@ mod chat;
 mod pressure;
 mod resume;
 mod support;
+mod watches;
