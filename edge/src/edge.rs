@@ -33,7 +33,7 @@ use crate::{
     config::Config,
     connections::Connections,
     deliveries::Deliveries,
-    http::{self, Host, Http, HttpConfig},
+    http::{self, Host, Http, HttpConfig, origins::Origins},
     membership::Membership,
     metrics::Metrics,
     rate_limits::{AddressLimit, RateLimit},
@@ -48,6 +48,8 @@ use crate::{
 
 /// How often time-outs of verdicts are looked for.
 const VERDICTS_EXPIRE_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the outgoing queues are summed up for the metrics.
+const QUEUES_SUM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What an edge is started with.
 pub struct Dependencies {
@@ -165,6 +167,7 @@ pub fn start(
         config.limit_loopback,
     ));
     let epoch = epoch(log.log_id());
+    let origins = Arc::new(Origins::new(&http.allowed_origins));
     let router = http::router(
         Http {
             config: http,
@@ -177,6 +180,7 @@ pub fn start(
             clock: Arc::clone(&clock),
             epoch: epoch.clone(),
         },
+        Arc::clone(&origins),
         registry,
     );
 
@@ -216,6 +220,8 @@ pub fn start(
     let server = Arc::new(Server {
         router,
         websocket,
+        origins,
+        trusted_proxies: config.trusted_proxies.clone(),
         address_limit,
         metrics: Arc::clone(&metrics),
         connections_max: config.connections_max,
@@ -228,6 +234,7 @@ pub fn start(
     let tasks = vec![
         deliveries,
         tick_signals(signals, sessions),
+        sum_queues(Arc::clone(&connections), Arc::clone(&metrics)),
         expire_verdicts(verdicts, metrics),
         receipts.start(),
         tokio::spawn(server.accept(listener)),
@@ -309,6 +316,18 @@ fn tick_signals(signals: Arc<Signals>, sessions: Arc<Sessions>) -> JoinHandle<()
                     });
                 }
             }
+        }
+    })
+}
+
+/// Sums what waits in all outgoing queues. Now and then, so that a frame on its way costs nothing for it.
+fn sum_queues(connections: Arc<Connections>, metrics: Arc<Metrics>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(QUEUES_SUM_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            metrics.outgoing_queue_bytes.set(i64::try_from(connections.queued_bytes()).unwrap_or(i64::MAX));
         }
     })
 }
