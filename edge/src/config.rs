@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 use tidings_schemas::limits;
 
+use crate::proxies::Network;
+
 /// Settings of an edge node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -41,6 +43,10 @@ pub struct Config {
     pub address_requests_burst: u32,
     /// Whether addresses of this machine are limited, too. Off: a local proxy or a load test is all clients at once.
     pub limit_loopback: bool,
+    /// Proxies in front of this edge, as addresses or ranges (`10.0.0.0/8`). Where one of them connects, the client's
+    /// address for the limits above is the rightmost one in `X-Forwarded-For` that is not theirs. None: the header is
+    /// ignored, since anybody can send it.
+    pub trusted_proxies: Vec<Network>,
     /// After `goaway`, how long until connections are closed with 4000.
     pub drain_delay_ms: u64,
     /// What `goaway` tells clients to wait before they come back, at the least; each gets up to as much again, at random,
@@ -66,6 +72,7 @@ impl Default for Config {
             address_requests_per_second: limits::ADDRESS_REQUESTS_PER_SECOND,
             address_requests_burst: limits::ADDRESS_REQUESTS_BURST,
             limit_loopback: false,
+            trusted_proxies: Vec::new(),
             drain_delay_ms: 500,
             drain_reconnect_after_ms: 1_000,
         }

@@ -33,6 +33,12 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).by_place.remove(&place);
     }
 
+    /// Bytes that wait in all their outgoing queues.
+    pub fn queued_bytes(&self) -> usize {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.by_place.values().map(|connection| connection.queued_bytes()).sum()
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Arc<Connection>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).by_place.values().cloned().collect()

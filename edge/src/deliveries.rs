@@ -186,7 +186,12 @@ impl Deliveries {
             last_seen_at: (last_seen_at_ms != 0).then(|| Timestamp::from_millis(last_seen_at_ms)),
         }));
         for session_id in &presence.session_ids {
-            let Some(session) = self.sessions.by_id(SessionId(*session_id)) else { continue };
+            let Some(session) = self.sessions.by_id(SessionId(*session_id)) else {
+                if let Some(user) = presence.user_id {
+                    self.signals.forget_watcher(SessionId(*session_id), user.into());
+                }
+                continue;
+            };
             if session.connection().push_droppable(&frame, "presence_slow_consumer") == Queued::Yes {
                 wake_later(to_wake, &session);
             }

@@ -33,7 +33,7 @@ use crate::{
     config::Config,
     connections::Connections,
     deliveries::Deliveries,
-    http::{self, Host, Http, HttpConfig},
+    http::{self, Host, Http, HttpConfig, origins::Origins},
     leases::EdgeIdentity,
     membership::Membership,
     metrics::Metrics,
@@ -49,6 +49,8 @@ use crate::{
 
 /// How often time-outs of verdicts are looked for.
 const VERDICTS_EXPIRE_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the outgoing queues are summed up for the metrics.
+const QUEUES_SUM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What an edge is started with.
 pub struct Dependencies {
@@ -76,25 +78,25 @@ pub struct Dependencies {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address is taken, or not this machine's.
-    #[error("cannot listen on {address}: {source} (is another server running there?)")]
+    #[error("cannot listen on {address}: {error} (is another server running there?)")]
     Listen {
         /// The address of the settings.
         address: SocketAddr,
         /// What the operating system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The keys of the tokens, or an issuer's.
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// The log has no partition for this edge, or cannot be read.
     #[error(
-        "the deliveries of edge {edge_id} cannot be read: {source} (hint: is its number below the partitions of deliveries?)"
+        "the deliveries of edge {edge_id} cannot be read: {error} (hint: is its number below the partitions of deliveries?)"
     )]
     Deliveries {
         /// The number of the settings.
         edge_id: u32,
         /// What the log says.
-        source: LogError,
+        error: LogError,
     },
 }
 
@@ -123,7 +125,7 @@ pub fn start(
 ) -> Result<Handle, StartError> {
     let Dependencies { identity, log, views, history, host, clock, entropy, data_directory, group_members_max } =
         dependencies;
-    let listen_failed = |source| StartError::Listen { address: config.listen, source };
+    let listen_failed = |error| StartError::Listen { address: config.listen, error };
     let listener = server::listen(config.listen).map_err(listen_failed)?;
     let address = listener.local_addr().map_err(listen_failed)?;
 
@@ -171,6 +173,7 @@ pub fn start(
         config.limit_loopback,
     ));
     let epoch = epoch(log.log_id());
+    let origins = Arc::new(Origins::new(&http.allowed_origins));
     let router = http::router(
         Http {
             config: http,
@@ -183,6 +186,7 @@ pub fn start(
             clock: Arc::clone(&clock),
             epoch: epoch.clone(),
         },
+        Arc::clone(&origins),
         registry,
     );
 
@@ -222,6 +226,8 @@ pub fn start(
     let server = Arc::new(Server {
         router,
         websocket,
+        origins,
+        trusted_proxies: config.trusted_proxies.clone(),
         address_limit,
         metrics: Arc::clone(&metrics),
         connections_max: config.connections_max,
@@ -230,10 +236,11 @@ pub fn start(
     });
 
     let edge_id = identity.edge_id;
-    let deliveries = deliveries.start(&log, edge_id).map_err(|source| StartError::Deliveries { edge_id, source })?;
+    let deliveries = deliveries.start(&log, edge_id).map_err(|error| StartError::Deliveries { edge_id, error })?;
     let tasks = vec![
         deliveries,
         tick_signals(signals, sessions),
+        sum_queues(Arc::clone(&connections), Arc::clone(&metrics)),
         expire_verdicts(verdicts, metrics),
         receipts.start(),
         tokio::spawn(server.accept(listener)),
@@ -309,10 +316,24 @@ fn tick_signals(signals: Arc<Signals>, sessions: Arc<Sessions>) -> JoinHandle<()
             }
             for session in sessions.all() {
                 if silent.contains(&signals.partition(session.user_id())) {
-                    signals.session_opened(session.user_id(), session.session_id(), session.device_id());
-                    signals.watch(session.session_id(), &session.watched(), true);
+                    session.watched().again(|watched| {
+                        signals.session_opened(session.user_id(), session.session_id(), session.device_id());
+                        signals.watch(session.session_id(), watched, true);
+                    });
                 }
             }
+        }
+    })
+}
+
+/// Sums what waits in all outgoing queues. Now and then, so that a frame on its way costs nothing for it.
+fn sum_queues(connections: Arc<Connections>, metrics: Arc<Metrics>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(QUEUES_SUM_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            metrics.outgoing_queue_bytes.set(i64::try_from(connections.queued_bytes()).unwrap_or(i64::MAX));
         }
     })
 }

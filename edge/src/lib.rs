@@ -8,7 +8,7 @@
 //! - [`leases`]: which number this edge has.
 //! - [`signals`], [`receipts`]: batch what many clients say into few records.
 //! - [`verdicts`]: requests that wait. [`membership`]: whether a user is in a conversation.
-//! - [`rate_limits`], [`metrics`], [`error`], [`config`].
+//! - [`proxies`]: who a client behind a proxy is. [`rate_limits`], [`metrics`], [`error`], [`config`].
 
 pub mod auth;
 pub mod commands;
@@ -22,6 +22,7 @@ pub mod leases;
 pub mod membership;
 pub mod metrics;
 mod outbox;
+pub mod proxies;
 pub mod rate_limits;
 pub mod read;
 pub mod receipts;

@@ -42,6 +42,8 @@ pub struct Metrics {
     pub delivery_lag_seconds: Histogram,
     /// From `hello` to `welcome`.
     pub attach_seconds: Histogram,
+    /// Bytes that wait in the outgoing queues of all WebSockets; set once a second.
+    pub outgoing_queue_bytes: Gauge,
     /// Requests that wait for a verdict.
     pub verdicts_pending: Gauge,
     /// Receipts that wait to be appended.
@@ -82,6 +84,7 @@ impl Metrics {
             verdict_seconds: latency(),
             delivery_lag_seconds: latency(),
             attach_seconds: latency(),
+            outgoing_queue_bytes: Gauge::default(),
             verdicts_pending: Gauge::default(),
             receipts_pending: Gauge::default(),
             signals_pending: Gauge::default(),
@@ -109,6 +112,8 @@ impl Metrics {
         let lag = self.delivery_lag_seconds.clone();
         to.register_with_unit("delivery_lag", "Delivery appended to queued for its clients", Unit::Seconds, lag);
         to.register_with_unit("attach", "Hello to welcome", Unit::Seconds, self.attach_seconds.clone());
+        let queued = self.outgoing_queue_bytes.clone();
+        to.register_with_unit("outgoing_queue", "Waiting in the outgoing queues of WebSockets", Unit::Bytes, queued);
         to.register("verdicts_pending", "Requests that wait for a verdict", self.verdicts_pending.clone());
         to.register("receipts_pending", "Receipts that wait to be appended", self.receipts_pending.clone());
         to.register("signals_pending", "Signals that wait to be appended", self.signals_pending.clone());

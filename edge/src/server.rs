@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, response::IntoResponse};
+use axum::{Router, body::Body, http::HeaderMap, response::IntoResponse};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -28,9 +28,13 @@ use tokio::{
 };
 
 use crate::{
-    error::ApiError,
-    http::PeerAddress,
+    error::{ApiError, ErrorCode},
+    http::{
+        PeerAddress,
+        origins::{FOREIGN, Origin, Origins},
+    },
     metrics::{Door, Metrics},
+    proxies::{Network, client_address},
     rate_limits::AddressLimit,
     websocket::{
         ending,
@@ -50,6 +54,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) websocket: Arc<task::Context>,
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) address_limit: Arc<AddressLimit>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) connections_max: usize,
@@ -184,9 +190,13 @@ struct Gate {
 
 impl Gate {
     fn connect(&self, request: &Request<Incoming>) -> Response<Body> {
-        if let Err(wait) = self.server.address_limit.take(self.peer) {
+        if let Err(wait) = self.server.address_limit.take(self.client(request.headers())) {
             let error = ApiError::rate_limited("too many connects from this address: wait and try again", wait);
             return self.refusal(&error);
+        }
+        // Browsers let any page open a WebSocket to anywhere: this is what keeps others' pages out.
+        if self.server.origins.of(request.headers()) == Origin::Foreign {
+            return self.refusal(&ApiError::new(ErrorCode::PermissionDenied, FOREIGN));
         }
         match handshake::check(request) {
             Ok(accepted) => {
@@ -196,6 +206,11 @@ impl Gate {
             }
             Err(response) => *response,
         }
+    }
+
+    /// Whose request it is, as far as the proxies that we trust know.
+    fn client(&self, headers: &HeaderMap) -> IpAddr {
+        client_address(self.peer, headers, &self.server.trusted_proxies)
     }
 
     fn refusal(&self, error: &ApiError) -> Response<Body> {
@@ -218,7 +233,8 @@ impl Service<Request<Incoming>> for Gate {
             let response = self.refusal(&ApiError::unavailable("this server has no room for more: try again later"));
             return Box::pin(async move { Ok(response) });
         }
-        request.extensions_mut().insert(PeerAddress(self.peer));
+        let client = self.client(request.headers());
+        request.extensions_mut().insert(PeerAddress(client));
         Box::pin(self.router.call(request))
     }
 }

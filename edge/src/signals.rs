@@ -123,6 +123,13 @@ impl Signals {
         }
     }
 
+    /// A session that is not there (any more) was told of `watched`: its watches among the users of that partition end.
+    /// So one whose end was lost, because the log took nothing for long, goes at the first thing that it is told.
+    pub fn forget_watcher(&self, session: SessionId, watched: UserId) {
+        let body = wire::WatchPresence { session_id: session.0, user_ids: Bytes::new() };
+        self.push(self.partition(watched), Body::UnwatchPresence(body));
+    }
+
     /// A user is typing; `recipients` are those to tell.
     pub fn typing(&self, conversation: ConversationId, user: UserId, recipients: &[UserId]) {
         for (partition, recipient_ids) in self.by_partition(recipients) {

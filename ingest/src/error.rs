@@ -100,14 +100,14 @@ pub enum LogError {
         hint: &'static str,
     },
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", file.display())]
+    #[error("cannot {action} {}: {error}", file.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file.
         file: PathBuf,
         /// What it said.
-        source: Arc<io::Error>,
+        error: Arc<io::Error>,
     },
     /// Another process has this log open.
     #[error("the log in {} is open in another process ({holder}): stop that one first", directory.display())]

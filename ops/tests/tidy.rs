@@ -181,6 +181,29 @@ fn nothing_is_left_for_later_and_no_test_waits_on_a_clock() {
     assert_none("left for later", &found);
 }
 
+/// An error's text holds all there is to say, its cause included, so that a log line with the error alone is whole. Such
+/// a cause is a field `error`: were it `source()` as well, a chain of causes would tell it twice.
+#[test]
+fn a_cause_is_told_once() {
+    let mut found = Vec::new();
+    for path in files(&[".rs"]) {
+        let (name, text) = (shown(&path), read(&path));
+        let mut shows_first_field = false;
+        for (number, line) in text.lines().enumerate() {
+            let of_error = line.trim_start().starts_with("#[error(");
+            if of_error && line.contains(["{sou", "rce}"].concat().as_str()) {
+                found.push(format!("{name}:{}: its source() would be told twice", number + 1));
+            }
+            let is_source = line.contains("(#[from]") || line.contains("(#[source]");
+            if shows_first_field && is_source {
+                found.push(format!("{name}:{}: its source() is in the text, too", number + 1));
+            }
+            shows_first_field = if of_error { line.contains("{0") } else { shows_first_field && !is_source };
+        }
+    }
+    assert_none("causes that a chain tells twice", &found);
+}
+
 #[test]
 fn links_in_the_documents_lead_somewhere() {
     let mut broken = Vec::new();

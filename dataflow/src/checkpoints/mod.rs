@@ -84,7 +84,7 @@ pub enum CheckpointError {
     },
     /// The store refused or failed.
     #[error("the checkpoint store failed: {0}")]
-    Store(#[from] object_store::Error),
+    Store(object_store::Error),
     /// Not what was written.
     #[error("checkpoint object {name} is damaged: {what}")]
     Damaged {
@@ -130,4 +130,10 @@ pub enum CheckpointError {
     /// The work was cut short because the process stops.
     #[error("the checkpoint was not finished: the process stops")]
     Stopped,
+}
+
+impl From<object_store::Error> for CheckpointError {
+    fn from(error: object_store::Error) -> Self {
+        Self::Store(error)
+    }
 }

@@ -16,7 +16,7 @@ use super::fanout::Slot;
 pub(super) struct Member {
     pub(super) user: UserId,
     pub(super) role: Role,
-    /// The `seq` of the entry that brought the member in. The cursors start just before it.
+    /// The `seq` of the entry that brought the member in. The cursors start just before it; in a direct chat at it.
     pub(super) joined_seq: u64,
     pub(super) delivered: u64,
     pub(super) seen: u64,
@@ -26,6 +26,12 @@ impl Member {
     /// A member whom the entry `seq` brings in.
     pub(super) fn joined(user: UserId, role: Role, seq: u64) -> Self {
         Self { user, role, joined_seq: seq, delivered: seq - 1, seen: seq - 1 }
+    }
+
+    /// The one with whom somebody opens a direct chat. Nobody has said anything yet, so nothing is unread: unlike being
+    /// added to a group, which is news, the creation counts as seen.
+    pub(super) fn peer(user: UserId) -> Self {
+        Self { user, role: Role::Member, joined_seq: 1, delivered: 1, seen: 1 }
     }
 
     pub(super) fn manages(&self) -> bool {

@@ -192,7 +192,7 @@ fn seconds_to_ms(seconds: f64) -> i64 {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, KeysError> {
-    std::fs::read(file).map_err(|source| KeysError::Io { action: "read", file: file.to_owned(), source })
+    std::fs::read(file).map_err(|error| KeysError::Io { action: "read", file: file.to_owned(), error })
 }
 
 /// The keys of a JWKS file by their ids. Those of a kind that we don't know are left out, as the RFC says.

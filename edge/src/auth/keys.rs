@@ -26,14 +26,14 @@ const SECRET_BYTES_MIN: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The file cannot be read or made.
-    #[error("cannot {action} the key file {}: {source}", file.display())]
+    #[error("cannot {action} the key file {}: {error}", file.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// The file.
         file: PathBuf,
         /// What the system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// It holds something else.
     #[error("the key file {} cannot be used: {what}", file.display())]
@@ -140,7 +140,7 @@ impl SigningKeys {
 
 /// The bytes of a file that only its owner and its group may read.
 pub(super) fn read_secret_file(file: &Path) -> Result<Vec<u8>, KeysError> {
-    let failed = |source| KeysError::Io { action: "read", file: file.to_owned(), source };
+    let failed = |error| KeysError::Io { action: "read", file: file.to_owned(), error };
     let mode = fs::metadata(file).map_err(failed)?.mode() & 0o777;
     if mode & 0o007 != 0 {
         return Err(KeysError::OpenToOthers { file: file.to_owned(), mode });
@@ -150,7 +150,7 @@ pub(super) fn read_secret_file(file: &Path) -> Result<Vec<u8>, KeysError> {
 
 /// Writes a new file, whole or not at all, readable by its owner only from its first moment.
 fn create(file: &Path, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<(), KeysError> {
-    let failed = |source| KeysError::Io { action: "make", file: file.to_owned(), source };
+    let failed = |error| KeysError::Io { action: "make", file: file.to_owned(), error };
     let directory = file.parent().unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let secret = [entropy.next_u128().to_be_bytes(), entropy.next_u128().to_be_bytes()].concat();

@@ -11,8 +11,9 @@ use tidings_schemas::limits;
 pub struct HttpConfig {
     /// The folder of the built web client. Left out, or without an `index.html`: `/` says how to build it.
     pub web_directory: Option<PathBuf>,
-    /// Other origins whose pages may call the API, such as `https://app.example.com`; `*`: all. The web client that this
-    /// edge serves needs none.
+    /// Other origins whose pages may call the API and open WebSockets, such as `https://app.example.com`; `*`: all. The
+    /// web client that this edge serves needs none, as long as a proxy in front passes on the `Host` that it was asked
+    /// for. Programs that are no browsers name no origin and are not held up.
     pub allowed_origins: Vec<String>,
     /// A request must be answered within this.
     pub request_timeout_ms: u64,

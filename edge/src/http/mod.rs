@@ -2,7 +2,8 @@
 //!
 //! - `endpoints`: one endpoint a file, with its handler and its OpenAPI text. `endpoint`: what they have in common;
 //!   router and OpenAPI document are made from the same list.
-//! - `extract`, `reply`, `error`: what comes in and what goes out. `guard`: what every request passes through.
+//! - `extract`, `reply`, `error`: what comes in and what goes out. `guard`: what every request passes through;
+//!   `origins`: whose pages may call.
 //! - `openapi`: the document. `docs`: the page that renders it. `assets`: the web client. `probes`: `/livez`,
 //!   `/readyz`, `/metrics`. [`host`]: what the process around the edge answers for these.
 
@@ -17,16 +18,17 @@ mod guard;
 pub mod host;
 mod metrics;
 mod openapi;
+pub(crate) mod origins;
 mod probes;
 mod reply;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, middleware, routing::get};
 use prometheus_client::registry::Registry;
 use tidings_schemas::clock::Clock;
 
-use self::{assets::Assets, metrics::HttpMetrics};
+use self::{assets::Assets, guard::Guard, metrics::HttpMetrics, origins::Origins};
 pub use self::{
     config::HttpConfig,
     host::{Check, Host},
@@ -55,14 +57,13 @@ pub struct Http {
     pub epoch: String,
 }
 
-/// The address that a request came from. The server puts it into each request's extensions.
+/// The address of the client that a request came from. The server puts it into each request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub IpAddr);
 
 /// What handlers share.
 pub(crate) struct Shared {
     pub(crate) http: Http,
-    pub(crate) http_metrics: HttpMetrics,
     pub(crate) assets: Assets,
 }
 
@@ -70,9 +71,16 @@ pub(crate) struct Shared {
 pub(crate) type App = Arc<Shared>;
 
 /// The router of everything but `/v1/connect`. Reads the web client into memory.
-pub fn router(http: Http, registry: &mut Registry) -> Router {
+pub(crate) fn router(http: Http, origins: Arc<Origins>, registry: &mut Registry) -> Router {
     let assets = Assets::load(http.config.web_directory.as_deref());
-    let app: App = Arc::new(Shared { http, http_metrics: HttpMetrics::new(registry), assets });
+    let guard = Guard {
+        deadline: Duration::from_millis(http.config.request_timeout_ms),
+        origins,
+        clock: Arc::clone(&http.clock),
+        metrics: Arc::clone(&http.metrics),
+        http_metrics: HttpMetrics::new(registry),
+    };
+    let app: App = Arc::new(Shared { http, assets });
     let mut router: Router<App> = Router::new();
     for endpoint in endpoints::all() {
         router = router.route(endpoint.path, endpoint.handler);
@@ -86,6 +94,6 @@ pub fn router(http: Http, registry: &mut Registry) -> Router {
         .route("/docs/style.css", get(docs::style))
         .fallback(assets::fallback)
         .method_not_allowed_fallback(error::method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::guard))
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::guard))
         .with_state(app)
 }

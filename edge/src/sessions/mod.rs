@@ -1,10 +1,11 @@
 //! Who is connected here: sessions by user and by id, and each session's place in its user's update stream.
 //!
 //! - [`stream`]: what to do with an update, given what the session has had: the gap rule.
-//! - [`session`]: one session: its pushes, and catching up from the views.
+//! - [`session`]: one session: its pushes, and catching up from the views. [`watched`]: whose presence it watches.
 
 pub mod session;
 pub mod stream;
+pub mod watched;
 
 use std::sync::{Arc, PoisonError, RwLock};
 

@@ -8,18 +8,21 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use tidings_schemas::{
     client::{self, server_frame::Body},
     clock::Clock,
     errors::CloseCode,
     ids::{ConversationId, SessionId, UserId},
-    limits::{CATCH_UP_PAGE_ITEMS, PRESENCE_WATCHES_MAX, SIGN_OF_LIFE_INTERVAL, TYPING_INTERVAL},
+    limits::{CATCH_UP_PAGE_ITEMS, SIGN_OF_LIFE_INTERVAL, TYPING_INTERVAL},
     time::Timestamp,
 };
 use tokio::time::sleep;
 
-use super::stream::{Next, Step, Stream};
+use super::{
+    stream::{Next, Step, Stream},
+    watched::Watched,
+};
 use crate::{
     error::ApiError,
     metrics::{Metrics, seconds},
@@ -65,7 +68,7 @@ pub struct Session {
     stream: Mutex<Stream>,
     /// Milliseconds of monotonic time.
     sign_of_life_at_ms: AtomicU64,
-    watched: Mutex<Option<Box<HashSet<UserId>>>>,
+    watched: Watched,
     typing: Mutex<Option<Box<HashMap<ConversationId, Duration>>>>,
 }
 
@@ -99,7 +102,7 @@ impl Session {
             welcomed: AtomicBool::new(false),
             stream: Mutex::new(Stream::new(resume)),
             sign_of_life_at_ms: AtomicU64::new(millis(opened_at)),
-            watched: Mutex::default(),
+            watched: Watched::default(),
             typing: Mutex::default(),
         }
     }
@@ -307,35 +310,9 @@ impl Session {
         true
     }
 
-    /// Adds to those whom it watches.
-    ///
-    /// # Errors
-    /// `invalid_argument`: more than `PRESENCE_WATCHES_MAX`.
-    pub fn watch(&self, users: &[UserId]) -> Result<(), ApiError> {
-        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let watched = watched.get_or_insert_default();
-        let new: HashSet<UserId> = users.iter().filter(|user| !watched.contains(*user)).copied().collect();
-        if watched.len() + new.len() > PRESENCE_WATCHES_MAX {
-            let message = format!("a session watches at most {PRESENCE_WATCHES_MAX} users: unwatch some first");
-            return Err(ApiError::invalid_argument(message));
-        }
-        watched.extend(new);
-        Ok(())
-    }
-
-    /// Removes from those whom it watches.
-    pub fn unwatch(&self, users: &[UserId]) {
-        if let Some(watched) = self.watched.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-            for user in users {
-                watched.remove(user);
-            }
-        }
-    }
-
-    /// All whom it watches.
-    pub fn watched(&self) -> Vec<UserId> {
-        let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.iter().flat_map(|watched| watched.iter().copied()).collect()
+    /// Whom it watches.
+    pub fn watched(&self) -> &Watched {
+        &self.watched
     }
 
     fn stream(&self) -> MutexGuard<'_, Stream> {

@@ -128,11 +128,11 @@ fn watch_presence(
 ) -> Result<(), ApiError> {
     let users = user_ids(watch)?;
     context.commands.take_from_rate(session.user_id())?;
-    session.watch(&users)?;
-    // The reply first: the presence of those watched comes after it.
-    session.connection().reply(id, Body::Ok(client::Ok {}));
-    context.signals.watch(session.session_id(), &users, true);
-    Ok(())
+    session.watched().watch(&users, || {
+        // The reply first: the presence of those watched comes after it.
+        session.connection().reply(id, Body::Ok(client::Ok {}));
+        context.signals.watch(session.session_id(), &users, true);
+    })
 }
 
 fn unwatch_presence(
@@ -143,8 +143,7 @@ fn unwatch_presence(
 ) -> Result<(), ApiError> {
     let users = user_ids(watch)?;
     context.commands.take_from_rate(session.user_id())?;
-    session.unwatch(&users);
-    context.signals.watch(session.session_id(), &users, false);
+    session.watched().unwatch(&users, || context.signals.watch(session.session_id(), &users, false));
     session.connection().reply(id, Body::Ok(client::Ok {}));
     Ok(())
 }

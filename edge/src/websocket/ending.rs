@@ -76,9 +76,11 @@ impl Drop for Guard {
             self.context.sessions.close(&session);
             let count = i64::try_from(self.context.sessions.len()).unwrap_or(i64::MAX);
             self.context.metrics.sessions.set(count);
-            let watched = session.watched();
-            self.context.signals.watch(session.session_id(), &watched, false);
-            self.context.signals.session_closed(session.user_id(), session.session_id(), is_clean);
+            let signals = &self.context.signals;
+            session.watched().end(|watched| {
+                signals.watch(session.session_id(), watched, false);
+                signals.session_closed(session.user_id(), session.session_id(), is_clean);
+            });
         }
     }
 }

@@ -179,6 +179,11 @@ impl Connection {
         }
     }
 
+    /// Bytes that wait to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().waiting()
+    }
+
     /// Whether frames are still taken.
     pub fn is_open(&self) -> bool {
         self.lock().state == State::Open

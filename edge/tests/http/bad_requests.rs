@@ -205,9 +205,67 @@ async fn other_origins_may_call_only_where_allowed() {
     assert_eq!(allowed.status, 204);
     assert_eq!(allowed.header("access-control-allow-origin"), Some("https://app.example"));
     assert!(allowed.header("access-control-allow-headers").is_some_and(|names| names.contains("authorization")));
-    assert_eq!(preflight("https://evil.example").await.header("access-control-allow-origin"), None);
+    let evil = preflight("https://evil.example").await;
+    assert_eq!((evil.status, evil.code().as_str()), (403, "permission_denied"));
+    assert_eq!(evil.header("access-control-allow-origin"), None);
     let answer = node.request("GET", "/v1/conversations").header("origin", "https://app.example").send().await;
     assert_eq!(answer.status, 401);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"), "errors can be read, too");
     assert_eq!(answer.header("vary"), Some("origin"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_page_gets_nowhere_and_the_own_one_and_programs_do() {
+    let node = Node::start().await;
+    let ann = node.user("ann").await;
+    let own = format!("http://{}", node.address);
+    let handshake = |origin: Option<&str>| {
+        let request = node.request("GET", "/v1/connect").header("upgrade", "websocket").header("connection", "upgrade");
+        let request = request.header("sec-websocket-version", "13");
+        let request = request.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        match origin {
+            Some(origin) => request.header("origin", origin),
+            None => request,
+        }
+    };
+    for origin in ["https://evil.example", "null", "http://127.0.0.1:1", "http://127.0.0.1"] {
+        let read = node.request("GET", "/v1/conversations").token(&ann.token).header("origin", origin).send().await;
+        assert_eq!((read.status, read.code().as_str()), (403, "permission_denied"), "{origin}");
+        let opened = handshake(Some(origin)).send().await;
+        assert_eq!((opened.status, opened.code().as_str()), (403, "permission_denied"), "{origin}");
+    }
+    let read = node.request("GET", "/v1/conversations").token(&ann.token).header("origin", &own).send().await;
+    assert_eq!(read.status, 200, "{}", read.body);
+    for origin in [Some(own.as_str()), None] {
+        assert_eq!(handshake(origin).status().await, 101, "{origin:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
+    for (trusted, limited) in [(vec!["127.0.0.0/8"], false), (vec![], true), (vec!["10.0.0.0/8"], true)] {
+        let edge = Config {
+            address_requests_per_second: 1,
+            address_requests_burst: 3,
+            limit_loopback: true,
+            trusted_proxies: trusted.iter().map(|network| network.parse().unwrap()).collect(),
+            ..Config::default()
+        };
+        let node = Node::start_with(Settings { edge, ..Settings::default() }).await;
+        let pair = json!({"username": "ann", "password": "wrong password"});
+        let mut codes = Vec::new();
+        for number in 0..8 {
+            let client = format!("6.6.6.6, 198.51.100.{number}");
+            let request = node.request("POST", "/v1/tokens").header("x-forwarded-for", &client);
+            codes.push(request.json(&pair).send().await.status);
+        }
+        assert_eq!(codes.contains(&429), limited, "{trusted:?}: {codes:?}");
+        // One client behind the proxy is limited all the same.
+        let mut codes = Vec::new();
+        for _ in 0..8 {
+            let request = node.request("POST", "/v1/tokens").header("x-forwarded-for", "198.51.100.200");
+            codes.push(request.json(&pair).send().await.status);
+        }
+        assert!(codes.contains(&429), "{trusted:?}: {codes:?}");
+    }
 }

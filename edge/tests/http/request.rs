@@ -55,6 +55,15 @@ impl Request {
         self
     }
 
+    /// The status alone: of a connection that stays open after its answer.
+    pub(crate) async fn status(self) -> u16 {
+        let mut socket = TcpStream::connect(self.address).await.unwrap();
+        socket.write_all(format!("{}\r\n", self.head).as_bytes()).await.unwrap();
+        let mut answer = [0; 16];
+        socket.read_exact(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     pub(crate) async fn send(self) -> Answer {
         let mut socket = TcpStream::connect(self.address).await.unwrap();
         socket.write_all(format!("{}\r\n", self.head).as_bytes()).await.unwrap();

@@ -8,3 +8,4 @@ mod leases;
 mod pressure;
 mod resume;
 mod support;
+mod watches;

@@ -72,6 +72,36 @@ async fn a_slow_consumer_is_closed_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_in_the_queues_is_shown() {
+    let backend = Backend::start();
+    let edge = backend.edge(|config| {
+        // More than can be sent between two sums.
+        config.outgoing_queue_bytes_max = 256 * 1024 * 1024;
+        config.user_sends_per_second = 0;
+    });
+    let (ann, bob) = (edge.user("ann").await, edge.user("bob").await);
+    let chat = ann.conversation("direct", &[&bob]).await;
+    let mut bobs = slow_client(&bob).await;
+    let mut anns = ann.connect("phone").await;
+    let text = "x".repeat(15_000);
+    let mut sent = 0;
+    while edge.metric("tidings_edge_outgoing_queue_bytes") == 0.0 {
+        anns.say(&chat, &format!("m{sent}"), &text).await;
+        sent += 1;
+        assert!(sent < 20_000, "nothing waits");
+    }
+    for _ in 0..sent {
+        bobs.update().await;
+    }
+    let empty = async {
+        while edge.metric("tidings_edge_outgoing_queue_bytes") > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, empty).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_answers_no_pings_is_closed() {
     let backend = Backend::start();
     let edge = backend.edge(|config| config.ping_interval_ms = 100);

@@ -14,7 +14,7 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn at(self, action: &'static str, file: &Path) -> Result<T, LogError> {
-        self.map_err(|source| LogError::Io { action, file: file.to_owned(), source: Arc::new(source) })
+        self.map_err(|error| LogError::Io { action, file: file.to_owned(), error: Arc::new(error) })
     }
 }
 

@@ -116,8 +116,8 @@ impl EmbeddedReader {
                 Ok(file) => seek(file, known, self.position)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_dropped(known) => return Ok(None),
                 Err(error) => {
-                    let source = Arc::new(error);
-                    return Err(LogError::Io { action: "open", file: known.path.clone(), source });
+                    let error = Arc::new(error);
+                    return Err(LogError::Io { action: "open", file: known.path.clone(), error });
                 }
             },
         };

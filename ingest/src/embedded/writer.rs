@@ -204,7 +204,7 @@ impl Writer {
         parts.push(&PADDING[..padding]);
         let file = &active.file.file;
         if let Err(error) = file.write_at(&parts, active.position).and_then(|()| file.sync()) {
-            let error = LogError::Io { action: "write", file: active.file.path.clone(), source: Arc::new(error) };
+            let error = LogError::Io { action: "write", file: active.file.path.clone(), error: Arc::new(error) };
             return Err(self.abandon(&error));
         }
         let mut position = active.position + self.head.len() as u64;

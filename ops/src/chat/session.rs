@@ -45,6 +45,8 @@ struct Chat {
     listed: Vec<client::Conversation>,
     titles: HashMap<String, String>,
     names: HashMap<String, String>,
+    /// The newest message shown of each conversation: what was read as history may come as an update, too.
+    shown: HashMap<String, u64>,
     /// Sends without an answer, oldest first.
     unanswered: VecDeque<(u32, client::Send)>,
 }
@@ -78,6 +80,7 @@ pub(crate) async fn chat(
         listed: Vec::new(),
         titles: HashMap::new(),
         names: HashMap::new(),
+        shown: HashMap::new(),
         unanswered: VecDeque::new(),
     };
     chat.names.insert(chat.me.user_id.clone(), chat.me.username.clone());
@@ -227,7 +230,9 @@ impl Chat {
         self.resume.offset = self.resume.offset.max(update.offset);
         match update.kind {
             Some(Kind::Message(message)) => {
-                self.show(&message).await;
+                if self.shown.get(&message.conversation_id).is_none_or(|shown| message.seq > *shown) {
+                    self.show(&message).await;
+                }
                 if message.sender_id != self.me.user_id {
                     let seen_seq = if self.is_open(&message.conversation_id) { message.seq } else { 0 };
                     let conversation_id = message.conversation_id;
@@ -245,6 +250,8 @@ impl Chat {
     }
 
     async fn show(&mut self, message: &client::Message) {
+        let shown = self.shown.entry(message.conversation_id.clone()).or_default();
+        *shown = message.seq.max(*shown);
         let title = self.title_of(&message.conversation_id).await;
         let membership = message.membership.as_ref();
         let users = [Some(&message.sender_id), membership.map(|m| &m.by), membership.and_then(|m| m.user_id.as_ref())];

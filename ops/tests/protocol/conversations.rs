@@ -33,6 +33,28 @@ async fn a_second_direct_chat_is_the_first() {
 }
 
 #[tokio::test]
+async fn a_new_direct_chat_has_nothing_unread_and_a_new_group_one() {
+    let server = Server::start().await;
+    let (ann, bob) = (server.person("ann").await, server.person("bob").await);
+    let (chat, group) = (ann.chat_with(&bob).await, ann.group("Lunch", &[&bob]).await);
+    for (id, unread) in [(&chat, "0"), (&group, "1")] {
+        let path = format!("/v1/conversations/{id}");
+        let seen = eventually("the conversation is bob's", || async {
+            bob.try_call(Method::GET, &path, Value::Null).await.ok()
+        })
+        .await;
+        assert_eq!(seen["unread_count"], unread);
+        let mine = ann.get(&path).await;
+        assert_eq!((text(&mine["seen_seq"]), text(&mine["unread_count"])), ("1".into(), "0".into()));
+    }
+    ann.post(&chat, "m", "hi").await;
+    eventually("the message is one unread", || async {
+        (bob.get(&format!("/v1/conversations/{chat}")).await["unread_count"] == "1").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_conversation_has_every_field_of_the_contract() {
     let server = Server::start().await;
     let (ann, bob) = (server.person("ann").await, server.person("bob").await);

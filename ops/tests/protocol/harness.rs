@@ -87,6 +87,11 @@ impl Server {
         Address { authority: format!("127.0.0.1:{}", self.port) }
     }
 
+    /// Its address for a browser.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// Its HTTP half.
     pub(crate) fn api(&self) -> Api {
         Api::new(self.address())

@@ -12,4 +12,5 @@ mod messages;
 mod node;
 mod presence;
 mod receipts;
+mod terminal;
 mod updates;

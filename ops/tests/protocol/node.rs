@@ -22,6 +22,24 @@ async fn fetch(url: &str) -> (StatusCode, String, String) {
 }
 
 #[tokio::test]
+async fn a_taken_address_is_said_once_with_a_hint() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ended = tokio::process::Command::new(env!("CARGO_BIN_EXE_tidings"))
+        .args(["up", "--listen", &taken.local_addr().unwrap().to_string(), "--set", "archive.enabled=false", "--data"])
+        .arg(folder.path())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    let error = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(!ended.status.success());
+    assert_eq!(error.matches("ddress already in use").count(), 1, "{error}");
+    assert!(error.ends_with("(is another server running there?)"), "{error}");
+}
+
+#[tokio::test]
 async fn health_metrics_and_documents_are_served() {
     let server = Server::start().await;
     let ann = server.person("ann").await;

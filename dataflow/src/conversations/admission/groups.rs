@@ -50,7 +50,8 @@ impl Admission {
             return Err(refusals::FULL);
         }
         let creator_role = if direct { Role::Member } else { Role::Owner };
-        let mut members: Vec<Member> = others.iter().map(|user| Member::joined(*user, Role::Member, 1)).collect();
+        let joins = |user: &UserId| if direct { Member::peer(*user) } else { Member::joined(*user, Role::Member, 1) };
+        let mut members: Vec<Member> = others.iter().map(joins).collect();
         members.push(Member::joined(actor, creator_role, 1));
         let slot = self.registry.add(Conversation::new(id, direct, title.into(), moment.at_ms, members));
         for member in self.registry.get(slot).members.iter() {

@@ -153,7 +153,9 @@ impl Model {
         }
         let is_group = kind == ConversationKind::Group;
         let title = if is_group { create.title.clone() } else { String::new() };
-        let member = |role| Member { role, joined_seq: 1, delivered: 0, seen: 0 };
+        // Who is added to a group has that to read; in a new direct chat nobody has anything to read.
+        let seen = if is_group { 0 } else { 1 };
+        let member = |role| Member { role, joined_seq: 1, delivered: seen, seen };
         let mut members: std::collections::BTreeMap<_, _> =
             others.iter().map(|user| (*user, member(Role::Member))).collect();
         members.insert(actor, member(if is_group { Role::Owner } else { Role::Member }));

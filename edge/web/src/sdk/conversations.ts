@@ -7,7 +7,7 @@ export class Conversations {
   readonly #sorted = new Observable<readonly Conversation[]>([]);
   #batched = 0;
 
-  /** All of them but deleted ones, newest activity first. */
+  /** Those that the user is in, newest activity first. One that was deleted or left, here or elsewhere, is gone from it. */
   get sorted(): Watchable<readonly Conversation[]> {
     return this.#sorted;
   }
@@ -16,7 +16,10 @@ export class Conversations {
     return this.#byId.get(conversationId)?.value;
   }
 
-  /** One conversation, to watch; its value is undefined while it is not known. */
+  /**
+   * One conversation, to watch; its value is undefined while it is not known. One that was left stays for those who look
+   * at it, with no `role`: nothing can be said there any more.
+   */
   watch(conversationId: string): Watchable<Conversation | undefined> {
     return this.#cell(conversationId);
   }
@@ -102,7 +105,7 @@ export class Conversations {
   #sort(): void {
     if (this.#batched > 0) return;
     const all = [...this.#byId.values()].map((cell) => cell.value).filter((value) => value !== undefined);
-    const listed = all.filter((conversation) => !conversation.deleted);
+    const listed = all.filter((conversation) => !conversation.deleted && conversation.role !== "");
     this.#sorted.set(listed.sort((a, b) => activityAt(b) - activityAt(a) || (a.conversationId < b.conversationId ? -1 : 1)));
   }
 }

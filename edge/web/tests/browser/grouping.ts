@@ -39,6 +39,8 @@ export const grouping: Scenario[] = [
       await ben.actOnMember("Cleo", "Remove");
       await cleo.seesLine("Ben removed you");
       await cleo.page.locator(".chat-closed").waitFor();
+      await cleo.page.locator("#message-input").waitFor({ state: "detached" });
+      await cleo.row("Sailing club").waitFor({ state: "detached" });
       await stage.screenshot(cleo, "12-removed");
 
       await bensPanel.getByRole("button", { name: "Leave the group" }).click();
@@ -88,6 +90,41 @@ export const grouping: Scenario[] = [
       await ben.seesLine("You are now the owner");
       const bensPanel = await ben.details();
       await bensPanel.getByRole("button", { name: "Delete the group" }).waitFor();
+    },
+  },
+  {
+    name: "a chat that one leaves, or is removed from, goes from the list of every device at once",
+    async run(stage) {
+      const ann = await stage.signUp("Ann");
+      const ben = await stage.signUp("Ben");
+      await ann.createGroup("Rowing", [ben]);
+      await ann.createGroup("Chess", [ben]);
+      await ben.row("Rowing").waitFor();
+      await ben.row("Chess").waitFor();
+      const bensPhone = await stage.signIn(ben);
+      await bensPhone.open("Rowing");
+
+      const panel = await ann.details();
+      await panel.locator(".member", { hasText: "Ben" }).waitFor();
+      await ann.actOnMember("Ben", "Remove");
+      await ben.row("Chess").waitFor({ state: "detached" });
+      await bensPhone.row("Chess").waitFor({ state: "detached" });
+
+      await ben.open("Rowing");
+      const bensPanel = await ben.details();
+      await bensPanel.getByRole("button", { name: "Leave the group" }).click();
+      await ben.confirm("Leave");
+      await ben.row("Rowing").waitFor({ state: "detached" });
+      await bensPhone.row("Rowing").waitFor({ state: "detached" });
+      await bensPhone.page.locator(".chat-closed").waitFor();
+      await bensPhone.page.reload();
+      await bensPhone.page.getByText("This conversation is gone").waitFor();
+      assert.equal(await ben.page.locator("a.row").count(), 0);
+
+      await panel.getByRole("button", { name: "Add a member" }).click();
+      await panel.locator("[name=find]").fill(ben.username);
+      await panel.getByRole("button", { name: "Add", exact: true }).click();
+      await ben.row("Chess").waitFor();
     },
   },
 ];

@@ -184,3 +184,17 @@ test("messages that could not be read without a connection are read when it is b
   assert.deepEqual(texts(messages), ["m1"]);
   assert.equal(timeline.state.value.error, undefined);
 });
+
+test("a conversation that the user is no longer in leaves the list at once and comes back with them", async (context) => {
+  const { edge, port } = await edgeFor(context);
+  const { ann, room, client, conversationId } = await pair(edge, port);
+  context.after(() => client.stop());
+  const { sorted } = client.conversations;
+  assert.equal(sorted.value.length, 1);
+
+  edge.world.tell(ann.user_id, { conversation: { ...edge.world.view(room, ann.user_id), role: "" } });
+  await until(sorted, (conversations) => conversations.length === 0);
+  assert.equal(client.conversations.get(conversationId)?.role, "", "who looks at it can see that it is closed");
+  edge.world.tell(ann.user_id, { conversation: edge.world.view(room, ann.user_id) });
+  await until(sorted, (conversations) => conversations.length === 1);
+});

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { unreadCount } from "../../sdk/index.ts";
+import { type Conversation, unreadCount } from "../../sdk/index.ts";
+import { Observable } from "../../sdk/observable.ts";
 import { Chat } from "../chat/chat.tsx";
 import { NewChatDialog } from "../list/new-chat-dialog.tsx";
 import { NewGroupDialog } from "../list/new-group-dialog.tsx";
@@ -12,13 +13,16 @@ import { Announcer } from "./announcer.tsx";
 import { ConnectionBanner } from "./connection-banner.tsx";
 import { notifyOf } from "./notifications.ts";
 
+const NOTHING_OPEN = new Observable<Conversation | undefined>(undefined);
+
 /** The signed-in program: the list on the left, the open chat on the right; on a phone one at a time. */
 export function Shell(props: { account: Account }) {
   const client = useClient();
   const open = useWatch(openConversation);
   const conversations = useWatch(client.conversations.sorted);
   const loaded = useWatch(client.loaded);
-  const conversation = conversations.find(({ conversationId }) => conversationId === open);
+  // Not from the list: a chat that the user was removed from stays open until they go elsewhere.
+  const conversation = useWatch(open === undefined ? NOTHING_OPEN : client.conversations.watch(open));
   const [dialog, setDialog] = useState<"chat" | "group">();
   const close = (): void => setDialog(undefined);
   useEffect(() => notifyOf(client), [client]);
@@ -32,7 +36,7 @@ export function Shell(props: { account: Account }) {
       <ConnectionBanner />
       <Sidebar account={props.account} onNewChat={() => setDialog("chat")} onNewGroup={() => setDialog("group")} />
       <main class="stage">
-        {conversation !== undefined ? (
+        {conversation !== undefined && !conversation.deleted ? (
           <Chat key={conversation.conversationId} conversation={conversation} />
         ) : (
           <Welcome account={props.account} missing={open !== undefined && loaded} onNewChat={() => setDialog("chat")} />
