@@ -5,7 +5,7 @@
 //! - `extract`, `reply`, `error`: what comes in and what goes out. `guard`: what every request passes through;
 //!   `origins`: whose pages may call.
 //! - `openapi`: the document. `docs`: the page that renders it. `assets`: the web client. `probes`: `/livez`,
-//!   `/readyz`, `/metrics`. [`host`]: what the process around the edge answers for these.
+//!   `/readyz`, `/metrics`, also of a process without an edge. [`host`]: what the process around the edge answers for these.
 
 mod assets;
 pub mod config;
@@ -32,6 +32,7 @@ use self::{assets::Assets, guard::Guard, metrics::HttpMetrics, origins::Origins}
 pub use self::{
     config::HttpConfig,
     host::{Check, Host},
+    probes::Probes,
 };
 use crate::{auth::Auth, commands::Commands, metrics::Metrics, rate_limits::AddressLimit, read::Reads};
 
@@ -80,15 +81,12 @@ pub(crate) fn router(http: Http, origins: Arc<Origins>, registry: &mut Registry)
         metrics: Arc::clone(&http.metrics),
         http_metrics: HttpMetrics::new(registry),
     };
+    let mut router: Router<App> = probes::router(Arc::clone(&http.host));
     let app: App = Arc::new(Shared { http, assets });
-    let mut router: Router<App> = Router::new();
     for endpoint in endpoints::all() {
         router = router.route(endpoint.path, endpoint.handler);
     }
     router
-        .route("/livez", get(probes::live))
-        .route("/readyz", get(probes::ready))
-        .route("/metrics", get(probes::metrics))
         .route("/openapi.json", get(openapi::serve))
         .route("/docs", get(docs::page))
         .route("/docs/style.css", get(docs::style))
