@@ -129,7 +129,7 @@ async fn an_unknown_field_survives_the_log_the_stages_the_views_and_the_archive(
     let archive = Arc::new(archive::open("tidings_unknown_fields").await);
     let registry = &mut Registry::default();
     let clock = Arc::new(SystemClock::new());
-    let host = host::start(HostConfig::default(), Arc::clone(&log), clock, registry).unwrap();
+    let host = host::start(HostConfig::default(), &host::all_shards(&*log), Arc::clone(&log), clock, registry).unwrap();
     let runtime = tokio::runtime::Handle::current();
     let viewed = projection::start(&ProjectionConfig::default(), Arc::clone(&log), stored, runtime, registry).unwrap();
     let archived = archives::projection::start(Arc::clone(&log), archive.clone(), &mut Registry::default()).unwrap();

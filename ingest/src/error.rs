@@ -134,3 +134,10 @@ pub enum LogError {
         reason: Arc<str>,
     },
 }
+
+impl LogError {
+    /// Whether the same read can succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}

@@ -111,8 +111,20 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 pub const CHECKPOINT_DELTAS_MAX: usize = 32;
 /// Size of one object of a checkpoint. Over: another is begun.
 pub const CHECKPOINT_PART_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of a checkpoint that are checked and laid over one another at once. More: on a thread for blocking work.
+pub const CHECKPOINT_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// An owner whose shard was taken over writes checkpoints again when the other has written none for this many intervals.
+pub const CHECKPOINT_SILENT_INTERVALS: u32 = 12;
 /// Manifests of a shard that are kept.
 pub const CHECKPOINTS_KEPT: usize = 3;
+/// How long the host waits before it tries again when the log or the checkpoints cannot be read: at first, and at the most.
+pub const SHARD_RETRY_BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
+/// How often the host looks how far its shards are behind the log's end.
+pub const SHARD_LAG_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a shard that is given up in order waits for its last outputs, and then for its last checkpoint.
+pub const SHARD_SETTLE_PATIENCE: Duration = Duration::from_secs(5);
+/// See [`SHARD_SETTLE_PATIENCE`].
+pub const SHARD_LAST_CHECKPOINT_PATIENCE: Duration = Duration::from_secs(10);
 /// How finely presence deadlines are told apart; they are rounded up to it.
 pub const PRESENCE_TICK: Duration = Duration::from_secs(1);
 /// Live sessions of one user. Over: the session gets no `Attached`, so its edge gives it up with `unavailable`.

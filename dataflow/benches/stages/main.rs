@@ -284,7 +284,7 @@ fn restart(worker: &mut Worker, report: &mut Report, mut stages: Stages, world: 
     for (((id, positions), (full, _)), (changes, _)) in ids.iter().zip(full).zip(changes) {
         let clock = std::sync::Arc::new(SystemClock::new());
         runtime.block_on(async {
-            let mut writer = CheckpointWriter::new(store.clone(), *id, clock, 1, (32, 3), Vec::new()).await.unwrap();
+            let mut writer = CheckpointWriter::take_over(store.clone(), *id, clock, (32, 3)).await.unwrap();
             for (parts, is_full) in [(full, true), (changes, false)] {
                 let snapshot = Snapshot { positions: positions.clone(), parts: parts.finish(), is_full };
                 bytes += writer.write(&snapshot).await.unwrap().bytes;

@@ -6,6 +6,13 @@
 //! Whatever cannot be used (damaged, missing, of a newer program or of another log) is refused with the reason, and the
 //! one before it is taken.
 //!
+//! Two owners of a shard at once do no harm. The manifests of a shard are one sequence of numbers, and a number is given
+//! out once, whoever asks. An owner begins by *taking over*: it puts a manifest of its own that repeats the newest.
+//! From then on the one before finds its next number taken, and writes and removes nothing more
+//! ([`CheckpointError::Superseded`]). So only the newest owner's manifests come to stand at the end, and nobody removes
+//! what another still needs: whatever is removed was listed when there was no newer owner, and bears a number below the
+//! newer owner's first.
+//!
 //! The worker that hosts a shard only ever writes changes ([`PartWriter`]); that a base does not grow old is seen to by
 //! the [`CheckpointWriter`], which lays the changes over it elsewhere.
 //!
@@ -127,6 +134,12 @@ pub enum CheckpointError {
         /// The next to be written.
         end: u64,
     },
+    /// Another owner of the shard has written since: what this one would write adds to what is no longer the newest.
+    #[error("another owner of the shard writes its checkpoints (its newest is {newest})")]
+    Superseded {
+        /// The other owner's newest manifest.
+        newest: u64,
+    },
     /// The work was cut short because the process stops.
     #[error("the checkpoint was not finished: the process stops")]
     Stopped,
@@ -135,5 +148,13 @@ pub enum CheckpointError {
 impl From<object_store::Error> for CheckpointError {
     fn from(error: object_store::Error) -> Self {
         Self::Store(error)
+    }
+}
+
+impl CheckpointError {
+    /// Whether the same can succeed later. What is merely not there (another owner has removed it) is looked for anew,
+    /// too.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(_))
     }
 }

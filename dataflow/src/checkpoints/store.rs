@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use tidings_ingest::OffsetRange;
 use tidings_schemas::{
+    limits::CHECKPOINT_INLINE_BYTES_MAX,
     topics::Topic,
     wire::{CheckpointManifest, CheckpointPart},
 };
@@ -63,8 +64,8 @@ impl CheckpointStore {
     ) -> Result<Restored, CheckpointError> {
         let name = manifest_name(sequence);
         let manifest = self.manifest(shard, &name).await?;
-        let found = (u128::from(manifest.log_id_high) << 64) | u128::from(manifest.log_id_low);
-        if found != self.log_id {
+        if !self.is_of_this_log(&manifest) {
+            let found = (u128::from(manifest.log_id_high) << 64) | u128::from(manifest.log_id_low);
             return Err(CheckpointError::OtherLog { name, found, expected: self.log_id });
         }
         let mut positions = Vec::new();
@@ -74,7 +75,8 @@ impl CheckpointStore {
                 return Err(CheckpointError::Damaged { name, what: "an input topic is missing" });
             };
             let OffsetRange { start, end } = held(*topic);
-            if !(start..=end).contains(&offset) {
+            // Nothing taken in stands nowhere: whether the log still has its start is seen when it is read.
+            if (offset > 0 || !manifest.parts.is_empty()) && !(start..=end).contains(&offset) {
                 return Err(CheckpointError::OutsideLog { name, topic: *topic, offset, start, end });
             }
             positions.push(InputPosition { topic: *topic, next_offset: offset });
@@ -82,6 +84,16 @@ impl CheckpointStore {
         let rows = self.rows(shard, &manifest.parts).await?;
         let state = SavedState { positions, rows };
         Ok(Restored { state, chain: manifest.parts, written_at_ms: manifest.written_at_ms })
+    }
+
+    /// The identity of the log, as a manifest names it.
+    pub(super) fn log_id_halves(&self) -> (u64, u64) {
+        #[allow(clippy::cast_possible_truncation, reason = "the halves")]
+        ((self.log_id >> 64) as u64, self.log_id as u64)
+    }
+
+    pub(super) fn is_of_this_log(&self, manifest: &CheckpointManifest) -> bool {
+        (manifest.log_id_high, manifest.log_id_low) == self.log_id_halves()
     }
 
     /// The rows of a chain of parts, checked against their checksums.
@@ -101,8 +113,8 @@ impl CheckpointStore {
             };
             parts.push((part.clone(), bytes));
         }
-        // Checksums and millions of rows: not on a thread that others wait for.
-        let laid = tokio::task::spawn_blocking(move || {
+        let bytes = parts.iter().map(|(_, bytes)| bytes.len()).sum();
+        off_thread_if_large(bytes, move || {
             let mut rows = HashMap::new();
             for (part, bytes) in &parts {
                 let damaged = |what| CheckpointError::Damaged { name: part.name.clone(), what };
@@ -112,8 +124,8 @@ impl CheckpointStore {
                 parts::lay_over(&mut rows, bytes).ok_or_else(|| damaged("its rows cannot be read"))?;
             }
             Ok(rows)
-        });
-        laid.await.map_err(|_| CheckpointError::Stopped)?
+        })
+        .await
     }
 
     pub(super) async fn manifest(&self, shard: ShardId, name: &str) -> Result<CheckpointManifest, CheckpointError> {
@@ -132,6 +144,17 @@ impl CheckpointStore {
         let names = listed.map_ok(|object| object.location.filename().unwrap_or_default().to_owned());
         Ok(names.try_collect().await?)
     }
+}
+
+/// Checksums and millions of rows are not for a thread that others wait for; a few rows are not worth another thread.
+pub(super) async fn off_thread_if_large<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> Result<T, CheckpointError> + Send + 'static,
+) -> Result<T, CheckpointError> {
+    if bytes <= CHECKPOINT_INLINE_BYTES_MAX {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| CheckpointError::Stopped)?
 }
 
 /// How the name of a manifest ends.

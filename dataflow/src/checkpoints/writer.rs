@@ -1,5 +1,5 @@
 //! Writes the checkpoints of a shard: puts the parts, then the manifest; lays the changes over the base when there are
-//! many; and removes what no kept manifest needs.
+//! many; and removes what no kept manifest needs. Why two owners do no harm to each other is said in the folder's module.
 
 use std::sync::Arc;
 
@@ -8,12 +8,13 @@ use hashbrown::HashSet;
 use object_store::{ObjectStoreExt, PutMode, PutOptions};
 use tidings_schemas::{
     clock::Clock,
+    topics::Topic,
     wire::{CheckpointInput, CheckpointManifest, CheckpointPart},
 };
 
 use super::{
     CheckpointError, PartWriter, SCHEMA_VERSION, manifest,
-    store::{CheckpointStore, MANIFEST, manifest_name, path, sequence_of},
+    store::{CheckpointStore, MANIFEST, manifest_name, off_thread_if_large, path, sequence_of},
 };
 use crate::shard::{InputPosition, ShardId, StateSink};
 
@@ -37,36 +38,88 @@ pub struct Written {
     pub merged: bool,
 }
 
-/// Writes one shard's checkpoints, one after the other.
+/// Writes one shard's checkpoints, one after the other, for as long as no other owner takes the shard over.
 pub struct CheckpointWriter {
     store: CheckpointStore,
     shard: ShardId,
     clock: Arc<dyn Clock>,
     deltas_max: usize,
     kept: usize,
-    /// Tells the parts of this writer from those of another owner of the shard.
-    run: u64,
+    /// The sequence of the manifest with which this writer took the shard over.
+    owner: u64,
     /// The sequence number of the next manifest.
     sequence: u64,
+    /// Tells the parts of one attempt to write from those of another.
+    attempt: u64,
     /// The parts of the state as last written.
     chain: Vec<CheckpointPart>,
+    /// Another owner has taken the shard over; this was its newest manifest when last looked at.
+    superseded_by: Option<u64>,
 }
 
 impl CheckpointWriter {
-    /// A writer that goes on after what the store holds: `chain` is what the shard was built from, or nothing.
+    /// Takes the shard over: repeats the newest manifest under a number of its own, so that whoever wrote before finds
+    /// that it is not the owner any more. What the shard is then built from is told by [`CheckpointWriter::go_on_from`].
     ///
     /// # Errors
-    /// [`CheckpointError::Store`] when the store cannot be listed.
-    pub async fn new(
+    /// [`CheckpointError::Store`] when the store fails.
+    pub async fn take_over(
         store: CheckpointStore,
         shard: ShardId,
         clock: Arc<dyn Clock>,
-        run: u64,
         (deltas_max, kept): (usize, usize),
-        chain: Vec<CheckpointPart>,
     ) -> Result<Self, CheckpointError> {
-        let sequence = store.sequences(shard).await?.first().map_or(0, |newest| newest + 1);
-        Ok(Self { store, shard, clock, deltas_max, kept: kept.max(1), run, sequence, chain })
+        let kept = kept.max(1);
+        let mut writer = Self {
+            store,
+            shard,
+            clock,
+            deltas_max,
+            kept,
+            owner: 0,
+            sequence: 0,
+            attempt: 0,
+            chain: Vec::new(),
+            superseded_by: None,
+        };
+        loop {
+            let sequences = writer.store.sequences(shard).await?;
+            let next = sequences.first().map_or(0, |newest| newest + 1);
+            (writer.owner, writer.sequence) = (next, next);
+            let newest = writer.newest_usable(&sequences).await?;
+            let manifest = match newest {
+                Some(newest) => CheckpointManifest { sequence: next, owner: next, ..newest },
+                // It stands at the beginning, with nothing.
+                None => {
+                    let start = |topic: &Topic| InputPosition { topic: *topic, next_offset: 0 };
+                    let positions: Vec<_> = shard.stage.inputs().iter().map(start).collect();
+                    writer.manifest(Vec::new(), &positions)
+                }
+            };
+            if writer.put_manifest(&manifest).await? {
+                writer.sequence += 1;
+                return Ok(writer);
+            }
+            // Somebody else was quicker.
+        }
+    }
+
+    /// The newest manifest that can be read, of this log.
+    async fn newest_usable(&self, sequences: &[u64]) -> Result<Option<CheckpointManifest>, CheckpointError> {
+        for sequence in sequences {
+            match self.store.manifest(self.shard, &manifest_name(*sequence)).await {
+                Ok(manifest) if self.store.is_of_this_log(&manifest) => return Ok(Some(manifest)),
+                // Why it cannot be used is said when the shard is restored.
+                Ok(_) | Err(CheckpointError::Damaged { .. } | CheckpointError::NewerSchema { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The parts that the shard was built from: the next checkpoint adds to them.
+    pub fn go_on_from(&mut self, chain: Vec<CheckpointPart>) {
+        self.chain = chain;
     }
 
     /// Writes a checkpoint. After an error the same snapshot is to be written again: the next one is only what changed
@@ -74,13 +127,25 @@ impl CheckpointWriter {
     ///
     /// # Errors
     /// [`CheckpointError::Store`] when the store fails; [`CheckpointError::Damaged`] when a part that it holds can no
-    /// longer be read (then only a full snapshot helps).
+    /// longer be read (then only a full snapshot helps); [`CheckpointError::Superseded`] when another owner writes.
+    /// After that, a full snapshot is taken once the other has written nothing since the last call of
+    /// [`CheckpointWriter::is_silent`], and is not ahead.
     pub async fn write(&mut self, snapshot: &Snapshot) -> Result<Written, CheckpointError> {
+        if let Some(newest) = self.superseded_by {
+            self.take_back(newest, snapshot).await?;
+        }
         let deltas = self.chain.iter().filter(|part| part.delta).count();
         let merge = !snapshot.is_full && deltas + 1 > self.deltas_max;
         let merged;
         let (parts, kept_chain) = if merge {
-            merged = self.merge(&snapshot.parts).await?;
+            merged = match self.merge(&snapshot.parts).await {
+                Ok(merged) => merged,
+                // A newer owner has removed what it no longer needs.
+                Err(CheckpointError::Damaged { .. }) if self.is_number_taken().await? => {
+                    return Err(self.superseded(self.sequence));
+                }
+                Err(error) => return Err(error),
+            };
             (&merged, &[][..])
         } else {
             (&snapshot.parts, if snapshot.is_full { &[][..] } else { &self.chain[..] })
@@ -88,21 +153,75 @@ impl CheckpointWriter {
         let is_base = merge || snapshot.is_full;
         let mut chain = kept_chain.to_vec();
         let mut bytes = 0;
+        self.attempt += 1;
         for (number, part) in parts.iter().enumerate() {
             let kind = if is_base { "base" } else { "delta" };
-            let name = format!("{:020}-{number:04}-{:016x}.{kind}", self.sequence, self.run);
+            let Self { sequence, owner, attempt, .. } = self;
+            let name = format!("{sequence:020}-{number:04}-{owner:016x}-{attempt:x}.{kind}");
             let described =
                 CheckpointPart { name, size: part.len() as u64, crc32c: crc32c::crc32c(part), delta: !is_base };
             self.store.objects.put(&path(self.shard, &described.name), part.clone().into()).await?;
             bytes += described.size;
             chain.push(described);
         }
-        self.put_manifest(&chain, &snapshot.positions).await?;
-        self.chain = chain;
+        let manifest = self.manifest(chain, &snapshot.positions);
+        self.chain = if self.put_manifest(&manifest).await? { manifest.parts } else { self.own(&manifest).await? };
+        self.sequence += 1;
         if let Err(error) = self.prune().await {
             tracing::warn!(shard = %self.shard, %error, "old checkpoints cannot be removed");
         }
         Ok(Written { bytes, merged: merge })
+    }
+
+    /// The number was taken. By this writer, if an earlier attempt succeeded whose answer was lost: then the parts of
+    /// that attempt count. Else another owner has taken the shard over.
+    async fn own(&mut self, tried: &CheckpointManifest) -> Result<Vec<CheckpointPart>, CheckpointError> {
+        let found = self.store.manifest(self.shard, &manifest_name(self.sequence)).await;
+        match found {
+            Ok(found) if found.owner == self.owner && found.inputs == tried.inputs => Ok(found.parts),
+            Err(error) if error.is_retryable() => Err(error),
+            Ok(_) | Err(_) => Err(self.superseded(self.sequence)),
+        }
+    }
+
+    /// Whether a manifest stands under the next number.
+    async fn is_number_taken(&self) -> Result<bool, CheckpointError> {
+        let newest = self.store.sequences(self.shard).await?.first().copied();
+        Ok(newest.is_some_and(|newest| newest >= self.sequence))
+    }
+
+    fn superseded(&mut self, newest: u64) -> CheckpointError {
+        self.superseded_by = Some(newest);
+        CheckpointError::Superseded { newest }
+    }
+
+    /// Whether the owner that has superseded this one has written nothing since the last look. Asked of one that was
+    /// not superseded it is meaningless, and this one then writes nothing but full snapshots next.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Store`] when the store fails.
+    pub async fn is_silent(&mut self) -> Result<bool, CheckpointError> {
+        let newest = self.store.sequences(self.shard).await?.first().copied();
+        let is_silent = newest.is_none() || newest == self.superseded_by;
+        self.superseded_by = newest.or(self.superseded_by);
+        Ok(is_silent)
+    }
+
+    /// Takes the shard over again with a full snapshot, unless that would hide what is newer.
+    async fn take_back(&mut self, seen: u64, snapshot: &Snapshot) -> Result<(), CheckpointError> {
+        let sequences = self.store.sequences(self.shard).await?;
+        let newest = sequences.first().copied().unwrap_or(seen);
+        let is_ahead = self.newest_usable(&sequences).await?.is_some_and(|manifest| {
+            snapshot.positions.iter().any(|position| {
+                let found = manifest.inputs.iter().find(|input| input.topic == position.topic.name());
+                found.is_some_and(|input| input.next_offset > position.next_offset)
+            })
+        });
+        if newest != seen || is_ahead || !snapshot.is_full {
+            return Err(self.superseded(newest));
+        }
+        (self.owner, self.sequence, self.superseded_by) = (newest + 1, newest + 1, None);
+        Ok(())
     }
 
     /// Forgets what was written: the next snapshot must be a full one.
@@ -114,7 +233,8 @@ impl CheckpointWriter {
     async fn merge(&self, changes: &[Bytes]) -> Result<Vec<Bytes>, CheckpointError> {
         let mut rows = self.store.rows(self.shard, &self.chain).await?;
         let (changes, shard) = (changes.to_vec(), self.shard);
-        let merged = tokio::task::spawn_blocking(move || {
+        let bytes = rows.iter().map(|(key, value)| key.len() + value.len()).sum();
+        off_thread_if_large(bytes, move || {
             for part in &changes {
                 super::parts::lay_over(&mut rows, part).ok_or_else(|| CheckpointError::Damaged {
                     name: shard.to_string(),
@@ -126,55 +246,53 @@ impl CheckpointWriter {
                 writer.put(&key, &value);
             }
             Ok(writer.finish())
-        });
-        merged.await.map_err(|_| CheckpointError::Stopped)?
+        })
+        .await
     }
 
-    /// Puts the manifest whole, under the next free number: another owner of the shard may write, too.
-    async fn put_manifest(
-        &mut self,
-        chain: &[CheckpointPart],
-        positions: &[InputPosition],
-    ) -> Result<(), CheckpointError> {
-        loop {
-            let sequence = self.sequence;
-            let manifest = CheckpointManifest {
-                schema_version: SCHEMA_VERSION,
-                stage: self.shard.stage.name().to_owned(),
-                partition: self.shard.partition,
-                log_id_high: u64::try_from(self.store.log_id >> 64).unwrap_or_default(),
-                log_id_low: u64::try_from(self.store.log_id & u128::from(u64::MAX)).unwrap_or_default(),
-                inputs: positions
-                    .iter()
-                    .map(|position| CheckpointInput {
-                        topic: position.topic.name().to_owned(),
-                        next_offset: position.next_offset,
-                    })
-                    .collect(),
-                parts: chain.to_vec(),
-                written_at_ms: self.clock.now_ms(),
-                sequence,
-            };
-            let name = manifest_name(sequence);
-            let options = PutOptions { mode: PutMode::Create, ..Default::default() };
-            let place = path(self.shard, &name);
-            match self.store.objects.put_opts(&place, manifest::encode(&manifest).into(), options).await {
-                Ok(_) => {
-                    self.sequence += 1;
-                    return Ok(());
-                }
-                Err(object_store::Error::AlreadyExists { .. }) => self.sequence += 1,
-                Err(error) => return Err(error.into()),
-            }
+    /// The next manifest.
+    fn manifest(&self, parts: Vec<CheckpointPart>, positions: &[InputPosition]) -> CheckpointManifest {
+        let input = |position: &InputPosition| CheckpointInput {
+            topic: position.topic.name().to_owned(),
+            next_offset: position.next_offset,
+        };
+        let (log_id_high, log_id_low) = self.store.log_id_halves();
+        CheckpointManifest {
+            schema_version: SCHEMA_VERSION,
+            stage: self.shard.stage.name().to_owned(),
+            partition: self.shard.partition,
+            log_id_high,
+            log_id_low,
+            inputs: positions.iter().map(input).collect(),
+            parts,
+            written_at_ms: self.clock.now_ms(),
+            sequence: self.sequence,
+            owner: self.owner,
         }
     }
 
-    /// Removes the manifests past those that are kept, and the parts that none of the kept ones names.
+    /// Puts a manifest whole, if its number is free. False: it is not.
+    async fn put_manifest(&self, manifest: &CheckpointManifest) -> Result<bool, CheckpointError> {
+        let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+        let place = path(self.shard, &manifest_name(manifest.sequence));
+        match self.store.objects.put_opts(&place, manifest::encode(manifest).into(), options).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes the manifests past those that are kept, and the parts that none of the kept ones names. Nothing, if there
+    /// is a newer owner: then that one does.
     async fn prune(&self) -> Result<(), CheckpointError> {
         let names = self.store.names(self.shard).await?;
         let mut manifests: Vec<&String> = names.iter().filter(|name| name.ends_with(MANIFEST)).collect();
         manifests.sort_unstable_by(|one, other| other.cmp(one));
+        if manifests.first().and_then(|name| sequence_of(name)).is_some_and(|newest| newest >= self.sequence) {
+            return Ok(());
+        }
         let mut needed = HashSet::new();
+        let mut newer: Option<CheckpointManifest> = None;
         let mut kept = 0;
         let mut all_are_known = true;
         for name in manifests {
@@ -183,9 +301,14 @@ impl CheckpointWriter {
                 continue;
             }
             match self.store.manifest(self.shard, name).await {
+                // An owner begins by repeating the manifest that it finds: one of the two is enough.
+                Ok(manifest) if newer.as_ref().is_some_and(|newer| is_repeat(&manifest, newer)) => {
+                    self.store.objects.delete(&path(self.shard, name)).await?;
+                }
                 Ok(manifest) => {
                     kept += 1;
-                    needed.extend(manifest.parts.into_iter().map(|part| part.name));
+                    needed.extend(manifest.parts.iter().map(|part| part.name.clone()));
+                    newer = Some(manifest);
                 }
                 // A newer program may come back to it, and which parts it needs only that one knows.
                 Err(CheckpointError::NewerSchema { .. }) => all_are_known = false,
@@ -207,4 +330,9 @@ impl CheckpointWriter {
         }
         Ok(())
     }
+}
+
+/// Whether two manifests say the same.
+pub(super) fn is_repeat(one: &CheckpointManifest, other: &CheckpointManifest) -> bool {
+    one.inputs == other.inputs && one.parts == other.parts
 }

@@ -6,13 +6,16 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::Duration,
 };
 
-use tidings_schemas::clock::Clock;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tidings_schemas::{
+    clock::Clock,
+    limits::{CHECKPOINT_SILENT_INTERVALS, SHARD_LAST_CHECKPOINT_PATIENCE},
+};
+use tokio::sync::{mpsc, watch};
 
 use super::{metrics::Metrics, output::Output, wake::Waker};
 use crate::{
@@ -22,13 +25,13 @@ use crate::{
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
-/// How long a process that stops waits for its last checkpoint.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 const IDLE: u8 = 0;
 const WRITING: u8 = 1;
 /// What the store holds can no longer be added to: the next snapshot must be a full one.
 const LOST: u8 = 2;
+/// The task has written all that it was given, and no more comes.
+const ENDED: u8 = 3;
 
 /// The checkpoints of one hosted shard.
 pub(super) struct Checkpointing {
@@ -40,8 +43,37 @@ pub(super) struct Checkpointing {
     held: Option<Snapshot>,
     state: Arc<AtomicU8>,
     to_task: mpsc::Sender<Snapshot>,
-    task: JoinHandle<()>,
-    stopping: Arc<AtomicBool>,
+    /// Dropped or told: what fails is not tried again.
+    stopping: watch::Sender<bool>,
+}
+
+/// A last checkpoint that is being written.
+pub(super) struct Ending {
+    state: Arc<AtomicU8>,
+    patience_ends: Duration,
+    shard: ShardId,
+    /// Kept until the end, so that the task is told nothing that it does not know.
+    _stopping: watch::Sender<bool>,
+}
+
+impl Ending {
+    /// Whether it has ended, or been waited for long enough.
+    pub(super) fn has_ended(&self, now: Duration) -> bool {
+        if self.state.load(Ordering::Acquire) == ENDED {
+            return true;
+        }
+        if now >= self.patience_ends {
+            let shard = self.shard;
+            tracing::warn!(%shard, "the last checkpoint was not written in time: the next start reads more of the log");
+            return true;
+        }
+        false
+    }
+
+    /// When it has been waited for long enough. Its end wakes the worker.
+    pub(super) fn due(&self) -> Duration {
+        self.patience_ends
+    }
 }
 
 impl Checkpointing {
@@ -55,19 +87,20 @@ impl Checkpointing {
     ) -> Self {
         let (to_task, snapshots) = mpsc::channel(2);
         let state = Arc::new(AtomicU8::new(IDLE));
-        let stopping = Arc::new(AtomicBool::new(false));
+        let (stopping, is_stopping) = watch::channel(false);
         let writing = Writing {
             shard,
             writer,
             state: Arc::clone(&state),
-            stopping: Arc::clone(&stopping),
+            stopping: is_stopping,
+            silence: interval * CHECKPOINT_SILENT_INTERVALS,
             clock: Arc::clone(clock),
             metrics: Arc::clone(metrics),
             waker: Arc::clone(waker),
         };
-        let task = runtime.spawn(writing.run(snapshots));
+        runtime.spawn(writing.run(snapshots));
         let due = clock.monotonic() + interval;
-        Self { interval, due, taken, held: None, state, to_task, task, stopping }
+        Self { interval, due, taken, held: None, state, to_task, stopping }
     }
 
     /// When something is to be done next: never while a snapshot is on its way, since its end wakes the worker.
@@ -106,28 +139,17 @@ impl Checkpointing {
         self.held = Some(Snapshot { positions, parts: parts.finish(), is_full: lost });
     }
 
-    /// Writes a last checkpoint of a shard whose outputs are all durable, and waits for it.
-    pub(super) fn finish(
-        mut self,
-        runtime: &tokio::runtime::Handle,
-        shard: &mut dyn Shard,
-        clock: &dyn Clock,
-        metrics: &Metrics,
-    ) {
+    /// Begins to write a last checkpoint of a shard whose outputs are all durable.
+    pub(super) fn finish(mut self, shard: &mut dyn Shard, clock: &dyn Clock, metrics: &Metrics) -> Ending {
         let earlier = self.held.take();
         self.take(shard, clock, metrics);
         for snapshot in earlier.into_iter().chain(self.held.take()) {
             // There is room for both besides the one that is being written.
             let _ = self.to_task.try_send(snapshot);
         }
-        self.stopping.store(true, Ordering::Release);
-        let Self { to_task, task, .. } = self;
-        drop(to_task);
-        // The timeout is made in the runtime, which it needs.
-        if runtime.block_on(async { tokio::time::timeout(STOP_PATIENCE, task).await }).is_err() {
-            let shard = shard.id();
-            tracing::warn!(%shard, "the last checkpoint was not written in time: the next start reads more of the log");
-        }
+        self.stopping.send_replace(true);
+        let patience_ends = clock.monotonic() + SHARD_LAST_CHECKPOINT_PATIENCE;
+        Ending { state: self.state, patience_ends, shard: shard.id(), _stopping: self.stopping }
     }
 }
 
@@ -136,7 +158,9 @@ struct Writing {
     shard: ShardId,
     writer: CheckpointWriter,
     state: Arc<AtomicU8>,
-    stopping: Arc<AtomicBool>,
+    stopping: watch::Receiver<bool>,
+    /// For so long another owner must have written nothing, before this one writes again.
+    silence: Duration,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     waker: Arc<Waker>,
@@ -150,6 +174,29 @@ impl Writing {
             lost = (lost && !snapshot.is_full) || !self.write(&snapshot).await;
             self.state.store(if lost { LOST } else { IDLE }, Ordering::Release);
             self.waker.wake();
+        }
+        self.state.store(ENDED, Ordering::Release);
+        self.waker.wake();
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow() || self.stopping.has_changed().is_err()
+    }
+
+    /// Waits, unless the shard ends.
+    async fn sleep(&mut self, duration: Duration) {
+        // Told or dropped: either ends the wait.
+        let _ = tokio::time::timeout(duration, self.stopping.changed()).await;
+    }
+
+    /// Waits until the shard's other owner has written nothing for a while.
+    async fn wait_for_silence(&mut self) {
+        while !self.is_stopping() {
+            self.sleep(self.silence).await;
+            // While the store fails nothing is known.
+            if self.writer.is_silent().await.unwrap_or(false) {
+                return;
+            }
         }
     }
 
@@ -168,6 +215,12 @@ impl Writing {
                     self.metrics.checkpoint_written_at_seconds.get_or_create(&label).set(now_ms / 1_000);
                     return true;
                 }
+                Err(error @ CheckpointError::Superseded { .. }) => {
+                    tracing::warn!(shard = %self.shard, %error, "this owner's checkpoints pause until it is silent");
+                    self.writer.start_anew();
+                    self.wait_for_silence().await;
+                    return false;
+                }
                 Err(error) => {
                     self.metrics.checkpoint_failures.get_or_create(&label).inc();
                     if matches!(error, CheckpointError::Damaged { .. }) {
@@ -176,10 +229,10 @@ impl Writing {
                         return false;
                     }
                     tracing::warn!(shard = %self.shard, %error, "a checkpoint cannot be written: tried again");
-                    if self.stopping.load(Ordering::Acquire) {
+                    if self.is_stopping() {
                         return false;
                     }
-                    tokio::time::sleep(delay).await;
+                    self.sleep(delay).await;
                     delay = (delay * 2).min(RETRY_DELAY_MAX);
                 }
             }

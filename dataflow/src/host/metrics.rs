@@ -24,6 +24,14 @@ pub(crate) struct Metrics {
     pub(super) run_seconds: Family<StageLabel, Histogram>,
     /// From the append of the oldest record of a turn to the end of the turn, by stage: how far the stage is behind.
     pub(super) lag_seconds: Family<StageLabel, Histogram>,
+    /// Records in the input partitions that a stage's shards have not taken in yet, by stage.
+    pub(super) offset_lag: Family<StageLabel, Gauge>,
+    /// Shards that run here, by stage.
+    pub(super) shards: Family<StageLabel, Gauge>,
+    /// Times that a shard could not be opened and was tried again, by stage.
+    pub(super) open_failures: Family<StageLabel, Counter>,
+    /// Reads that failed and were tried again.
+    pub(super) read_failures: Counter,
     /// Bytes of output that are not durable yet, by stage.
     pub(super) pending_bytes: Family<StageLabel, Gauge>,
     /// Appends that failed and were tried again.
@@ -53,6 +61,10 @@ impl Metrics {
             batch_records: Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 2.0, 13))),
             run_seconds: Family::new_with_constructor(seconds),
             lag_seconds: Family::new_with_constructor(seconds),
+            offset_lag: Family::default(),
+            shards: Family::default(),
+            open_failures: Family::default(),
+            read_failures: Counter::default(),
             pending_bytes: Family::default(),
             append_failures: Counter::default(),
             snapshot_seconds: Family::new_with_constructor(seconds),
@@ -83,6 +95,14 @@ impl Metrics {
             Unit::Bytes,
             metrics.pending_bytes.clone(),
         );
+        registry.register(
+            "offset_lag",
+            "Records that a stage's shards have yet to take in",
+            metrics.offset_lag.clone(),
+        );
+        registry.register("shards", "Shards that run in this process", metrics.shards.clone());
+        registry.register("open_failures", "Opening a shard tried again", metrics.open_failures.clone());
+        registry.register("read_failures", "Reads of the log tried again", metrics.read_failures.clone());
         registry.register("append_failures", "Appends tried again", metrics.append_failures.clone());
         metrics.register_checkpoints(registry);
         registry.register("counts", "What the shards counted, by kind", metrics.counts.clone());

@@ -1,10 +1,15 @@
-//! The host: worker threads, each a timely instance of its own, that run the shards of both stages on the log.
+//! The host: worker threads, each a timely instance of its own, that run the shards of both stages on the log. Which
+//! shards, is said from outside, and may change at any time.
 //!
 //! - `worker`: a thread: runs its shards in turn, and sleeps until the log wakes it (`wake`).
-//! - `hosted`: one shard with its readers; `opening`: builds it from its newest usable checkpoint.
+//! - `assignments`: which shards are to run here, and on which worker.
+//! - `opening`: takes a shard over and builds it from its newest usable checkpoint; `hosted`: a shard that runs, with its
+//!   readers, until it is closed.
 //! - `output`: one shard's way back to the log: one append at a time, so that a failed one never lets a later one pass.
-//! - `checkpointing`: when a shard is checkpointed. `metrics`: what is counted.
+//! - `checkpointing`: when a shard is checkpointed. `backoff`: when what failed is tried again. `metrics`: what is counted.
 
+mod assignments;
+mod backoff;
 mod checkpointing;
 mod hosted;
 mod metrics;
@@ -14,6 +19,7 @@ mod wake;
 mod worker;
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{
         Arc,
@@ -31,7 +37,7 @@ use tidings_schemas::{
 };
 use tokio::sync::mpsc;
 
-use self::{metrics::Metrics, wake::Waker, worker::Worker};
+use self::{assignments::Assignments, metrics::Metrics, wake::Waker};
 use crate::{
     checkpoints::{self, CheckpointConfig, CheckpointStore},
     conversations::ConversationsConfig,
@@ -43,7 +49,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostConfig {
-    /// Worker threads; shards are dealt out to them in turn. Never more than the machine has cores to spare: parked
+    /// Worker threads; a shard goes to the one with the fewest. Never more than the machine has cores to spare: parked
     /// threads that share a core cost milliseconds.
     pub worker_threads: usize,
     /// Settings of the conversations stage.
@@ -74,6 +80,7 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     /// Where checkpoints are, and what writes them. Without: every start reads the log from its beginning.
     pub(crate) checkpoints: Option<(CheckpointStore, tokio::runtime::Handle)>,
+    assignments: Arc<Assignments>,
     stopping: AtomicBool,
 }
 
@@ -86,17 +93,23 @@ impl Context {
 /// The running host. Dropping it asks the workers to stop; [`Handle::shutdown`] also waits.
 pub struct Handle {
     context: Arc<Context>,
-    wakers: Vec<Arc<Waker>>,
     threads: Vec<JoinHandle<()>>,
     failures: mpsc::Receiver<String>,
 }
 
-/// Starts the workers with all shards of both stages. Checkpoints are written in the running tokio runtime.
+/// All shards of both stages on this log.
+pub fn all_shards(log: &dyn Log) -> BTreeSet<ShardId> {
+    let shards = |stage, topic| (0..log.partitions(topic)).map(move |partition| ShardId { stage, partition });
+    shards(Stage::Conversations, Topic::Events).chain(shards(Stage::Recipients, Topic::Fanout)).collect()
+}
+
+/// Starts the workers with these shards. Checkpoints are read and written in the running tokio runtime.
 ///
 /// # Errors
 /// When a thread cannot be started, or the folder of the checkpoints not be opened.
 pub fn start(
     config: HostConfig,
+    owned: &BTreeSet<ShardId>,
     log: Arc<dyn Log>,
     clock: Arc<dyn Clock>,
     registry: &mut Registry,
@@ -117,28 +130,55 @@ pub fn start(
         }
         None => None,
     };
+    let wakers: Vec<Arc<Waker>> = (0..worker_count).map(|_| Arc::default()).collect();
+    let assignments = Arc::new(Assignments::new(wakers.clone()));
+    assignments.own(owned);
     let stopping = AtomicBool::new(false);
-    let context = Arc::new(Context { config, log, clock, partitions, metrics, checkpoints, stopping });
-    let mut dealt: Vec<Vec<ShardId>> = vec![Vec::new(); worker_count];
-    let all = (0..partitions.conversations)
-        .map(|partition| ShardId { stage: Stage::Conversations, partition })
-        .chain((0..partitions.recipients).map(|partition| ShardId { stage: Stage::Recipients, partition }));
-    for (number, shard) in all.enumerate() {
-        dealt[number % worker_count].push(shard);
-    }
+    let context = Arc::new(Context { config, log, clock, partitions, metrics, checkpoints, assignments, stopping });
     let (failed, failures) = mpsc::channel(worker_count);
-    let mut handle = Handle { context: Arc::clone(&context), wakers: Vec::new(), threads: Vec::new(), failures };
-    for (number, shards) in dealt.into_iter().enumerate() {
+    let mut handle = Handle { context: Arc::clone(&context), threads: Vec::new(), failures };
+    for (number, waker) in wakers.into_iter().enumerate() {
         let (context, failed) = (Arc::clone(&context), failed.clone());
-        let waker = Arc::new(Waker::default());
-        handle.wakers.push(Arc::clone(&waker));
-        let run = move || worker::run_guarded(Worker::new(context, waker, shards), &failed);
+        let run = move || worker::run_guarded(&context, number, waker, &failed);
         handle.threads.push(thread::Builder::new().name(format!("dataflow-{number}")).spawn(run)?);
     }
     Ok(handle)
 }
 
+/// Says which shards run here. May be held by whatever follows the ownership of shards.
+#[derive(Debug, Clone)]
+pub struct Ownership(Arc<Assignments>);
+
+impl Ownership {
+    /// From now on exactly these shards run here: new ones are opened from their newest checkpoints, and those that are
+    /// gone are dropped without a last word, since they are another's now. Those that are being released go on to their
+    /// end, and then run again if they are among these.
+    pub fn own(&self, shards: &BTreeSet<ShardId>) {
+        self.0.own(shards);
+    }
+
+    /// Gives shards up in order: nothing more is taken in, what they gave out becomes durable, a last checkpoint is
+    /// written. The future ends when that is so, or after [`SHARD_SETTLE_PATIENCE`] and
+    /// [`SHARD_LAST_CHECKPOINT_PATIENCE`] at the latest; the release goes on without it, too.
+    ///
+    /// [`SHARD_SETTLE_PATIENCE`]: tidings_schemas::limits::SHARD_SETTLE_PATIENCE
+    /// [`SHARD_LAST_CHECKPOINT_PATIENCE`]: tidings_schemas::limits::SHARD_LAST_CHECKPOINT_PATIENCE
+    pub fn release(&self, shards: BTreeSet<ShardId>) -> impl Future<Output = ()> + Send + use<> {
+        self.0.release(shards)
+    }
+
+    /// The shards that run here, or are being opened.
+    pub fn owned(&self) -> BTreeSet<ShardId> {
+        self.0.owned()
+    }
+}
+
 impl Handle {
+    /// Which shards run here, to be changed.
+    pub fn ownership(&self) -> Ownership {
+        Ownership(Arc::clone(&self.context.assignments))
+    }
+
     /// Waits until a worker fails for good, and says why: its shards are not run any more, so the process must end.
     pub async fn failure(&mut self) -> String {
         match self.failures.recv().await {
@@ -147,7 +187,7 @@ impl Handle {
         }
     }
 
-    /// Stops after what is at hand is on the log, and waits for that.
+    /// Gives all shards up in order, and waits for that.
     pub async fn shutdown(mut self) {
         self.stop();
         for thread in std::mem::take(&mut self.threads) {
@@ -158,9 +198,7 @@ impl Handle {
 
     fn stop(&self) {
         self.context.stopping.store(true, Ordering::Release);
-        for waker in &self.wakers {
-            waker.wake();
-        }
+        self.context.assignments.wake_all();
     }
 }
 

@@ -1,13 +1,16 @@
-//! Builds a shard from its newest checkpoint that can be used, and sets its readers where it stands.
+//! Opens a shard: takes its checkpoints over, builds it from the newest that can be used, and sets its readers where it
+//! stands. A task does what waits for the store; the worker only builds. What fails for the moment is tried again.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use tidings_ingest::{OffsetRange, Wake};
-use tidings_schemas::{limits::SHARD_BATCH_RECORDS_MAX, topics::Topic, wire::CheckpointPart};
+use tidings_ingest::{Log, OffsetRange, Wake};
+use tidings_schemas::{limits::SHARD_RETRY_BACKOFF, topics::Topic};
 use timely::worker::Worker as TimelyWorker;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{
     Context,
+    backoff::Backoff,
     checkpointing::Checkpointing,
     hosted::{Hosted, Input},
     output::Output,
@@ -15,106 +18,252 @@ use super::{
     worker::WorkerError,
 };
 use crate::{
-    checkpoints::{CheckpointStore, CheckpointWriter},
+    checkpoints::{CheckpointError, CheckpointWriter, Restored},
     conversations::ConversationsShard,
     recipients::RecipientsShard,
     shard::{SavedState, Shard, ShardId, Stage, StageError},
 };
 
-/// A shard that was built, and the parts of the checkpoint that it was built from.
-type Built = (Box<dyn Shard>, Vec<CheckpointPart>);
+/// A shard that is being opened.
+pub(super) struct Opening {
+    id: ShardId,
+    started: Duration,
+    backoff: Backoff,
+    stage: Waiting,
+}
 
-/// Opens a shard.
-pub(super) fn open(
+/// What it waits for.
+enum Waiting {
+    /// For its turn: at once, or when the back-off ends.
+    Turn,
+    /// For the task that reads the store.
+    Store(Loading),
+}
+
+struct Loading {
+    loaded: oneshot::Receiver<Result<Loaded, WorkerError>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What the task found.
+struct Loaded {
+    writer: CheckpointWriter,
+    /// The newest that can be read; none: the log is read from its start.
+    restored: Option<Restored>,
+    /// Older ones, should the shard not be able to read that one.
+    older: VecDeque<u64>,
+}
+
+impl Opening {
+    pub(super) fn new(id: ShardId, context: &Context) -> Self {
+        let started = context.clock.monotonic();
+        Self { id, started, backoff: Backoff::new(SHARD_RETRY_BACKOFF), stage: Waiting::Turn }
+    }
+
+    /// When something is to be done next, if the task does not wake the worker before.
+    pub(super) fn due(&self) -> Option<Duration> {
+        match self.stage {
+            Waiting::Turn => Some(self.backoff.due().unwrap_or_default()),
+            Waiting::Store(_) => None,
+        }
+    }
+
+    /// Goes on as far as it can; the shard, once it is open.
+    pub(super) fn step(
+        &mut self,
+        context: &Arc<Context>,
+        waker: &Arc<Waker>,
+        timely: &mut TimelyWorker,
+    ) -> Result<Option<Hosted>, WorkerError> {
+        let now = context.clock.monotonic();
+        match self.try_step(context, waker, timely, now) {
+            Err(error) if error.is_retryable() => {
+                let shard = self.id;
+                tracing::warn!(%shard, %error, "a shard cannot be opened for the moment: tried again");
+                context.metrics.open_failures.get_or_create(&[("stage", shard.stage.name())]).inc();
+                self.backoff.failed(now);
+                self.stage = Waiting::Turn;
+                Ok(None)
+            }
+            ended => ended,
+        }
+    }
+
+    fn try_step(
+        &mut self,
+        context: &Arc<Context>,
+        waker: &Arc<Waker>,
+        timely: &mut TimelyWorker,
+        now: Duration,
+    ) -> Result<Option<Hosted>, WorkerError> {
+        let loaded = match &mut self.stage {
+            Waiting::Turn if !self.backoff.is_due(now) => return Ok(None),
+            Waiting::Turn => match &context.checkpoints {
+                Some((_, runtime)) => {
+                    self.stage = Waiting::Store(spawn(runtime, waker, take_over(Arc::clone(context), self.id)));
+                    return Ok(None);
+                }
+                None => None,
+            },
+            Waiting::Store(loading) => match loading.loaded.try_recv() {
+                Ok(loaded) => Some(loaded?),
+                Err(oneshot::error::TryRecvError::Empty) => return Ok(None),
+                // The task was cut short.
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    return Err(WorkerError::Checkpoints { shard: self.id, error: CheckpointError::Stopped });
+                }
+            },
+        };
+        self.build(loaded, context, waker, timely)
+    }
+
+    fn build(
+        &mut self,
+        loaded: Option<Loaded>,
+        context: &Arc<Context>,
+        waker: &Arc<Waker>,
+        timely: &mut TimelyWorker,
+    ) -> Result<Option<Hosted>, WorkerError> {
+        let id = self.id;
+        let (mut writer, restored, older) = match loaded {
+            Some(Loaded { writer, restored, older }) => (Some(writer), restored, older),
+            None => (None, None, VecDeque::new()),
+        };
+        let is_restored = restored.is_some();
+        let (state, chain) = restored.map_or_else(Default::default, |restored| (restored.state, restored.chain));
+        // First what may fail for the moment: a shard that is built and thrown away costs its building.
+        let inputs = inputs(context, waker, id, &state)?;
+        let signals_after = match id.stage {
+            Stage::Conversations => None,
+            Stage::Recipients => Some(range(&*context.log, id, Topic::Fanout)?.end),
+        };
+        let shard = match build(context, timely, id, &state) {
+            Ok(shard) => shard,
+            Err(error) if is_restored => {
+                say_unusable(context, id, &error);
+                let (Some((_, runtime)), Some(writer)) = (&context.checkpoints, writer) else {
+                    return Err(error.into());
+                };
+                let older = load(Arc::clone(context), id, writer, older);
+                self.stage = Waiting::Store(spawn(runtime, waker, older));
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let positions = shard.positions();
+        tracing::info!(
+            shard = %id,
+            ?positions,
+            milliseconds = context.clock.monotonic().saturating_sub(self.started).as_millis(),
+            "shard opened"
+        );
+        let checkpointing = writer.take().zip(context.checkpoints.as_ref()).map(|(mut writer, (_, runtime))| {
+            writer.go_on_from(chain);
+            let with = (runtime, &context.clock, &context.metrics, waker);
+            let interval = Duration::from_millis(context.config.checkpoints.interval_ms.max(1));
+            Checkpointing::new(with, id, writer, interval, positions.clone())
+        });
+        let output = Output::new(Arc::clone(&context.log), Arc::clone(waker), positions);
+        Ok(Some(Hosted::new(shard, inputs, output, checkpointing, signals_after, context)))
+    }
+}
+
+/// Runs the task, and wakes the worker when it has ended.
+fn spawn(
+    runtime: &tokio::runtime::Handle,
+    waker: &Arc<Waker>,
+    loading: impl Future<Output = Result<Loaded, WorkerError>> + Send + 'static,
+) -> Loading {
+    let (loaded, receiver) = oneshot::channel();
+    let waker = Arc::clone(waker);
+    let task = runtime.spawn(async move {
+        // A worker that waits no more has dropped its end.
+        let _ = loaded.send(loading.await);
+        waker.wake();
+    });
+    Loading { loaded: receiver, task }
+}
+
+/// Takes the checkpoints of a shard over, and loads the newest that can be read.
+async fn take_over(context: Arc<Context>, id: ShardId) -> Result<Loaded, WorkerError> {
+    let Some((store, _)) = &context.checkpoints else {
+        return Err(WorkerError::Checkpoints { shard: id, error: CheckpointError::Stopped });
+    };
+    let failed = |error| WorkerError::Checkpoints { shard: id, error };
+    let config = &context.config.checkpoints;
+    let (clock, bounds) = (Arc::clone(&context.clock), (config.deltas_max, config.kept));
+    let writer = CheckpointWriter::take_over(store.clone(), id, clock, bounds).await.map_err(failed)?;
+    let sequences = store.sequences(id).await.map_err(failed)?;
+    load(Arc::clone(&context), id, writer, sequences.into()).await
+}
+
+/// Loads the newest of these that can be read; says of each other why not.
+async fn load(
+    context: Arc<Context>,
+    id: ShardId,
+    writer: CheckpointWriter,
+    mut sequences: VecDeque<u64>,
+) -> Result<Loaded, WorkerError> {
+    let Some((store, _)) = &context.checkpoints else { return Ok(Loaded { writer, restored: None, older: sequences }) };
+    let mut held = Vec::new();
+    for topic in id.stage.inputs() {
+        let range = range(&*context.log, id, *topic)?;
+        // Of signals, those that retention has dropped are not missed.
+        let start = if *topic == Topic::Signals { 0 } else { range.start };
+        held.push((*topic, OffsetRange { start, ..range }));
+    }
+    let held = |topic| {
+        let found = held.iter().find(|(held, _)| *held == topic);
+        found.map_or(OffsetRange { start: 0, end: 0 }, |(_, range)| *range)
+    };
+    while let Some(sequence) = sequences.pop_front() {
+        match store.load(id, sequence, held).await {
+            Ok(restored) => return Ok(Loaded { writer, restored: Some(restored), older: sequences }),
+            Err(error) if error.is_retryable() => return Err(WorkerError::Checkpoints { shard: id, error }),
+            Err(error) => say_unusable(&context, id, &error),
+        }
+    }
+    Ok(Loaded { writer, restored: None, older: sequences })
+}
+
+fn say_unusable(context: &Context, shard: ShardId, error: &dyn std::error::Error) {
+    context.metrics.checkpoint_failures.get_or_create(&[("stage", shard.stage.name())]).inc();
+    tracing::error!(%shard, %error, "a checkpoint cannot be used: the one before is tried");
+}
+
+fn range(log: &dyn Log, shard: ShardId, topic: Topic) -> Result<OffsetRange, WorkerError> {
+    log.range(topic, shard.partition).map_err(|error| WorkerError::Read { shard, topic, error })
+}
+
+/// The readers, set where the state stands.
+fn inputs(
     context: &Context,
     waker: &Arc<Waker>,
-    timely: &mut TimelyWorker,
-    id: ShardId,
-) -> Result<Hosted, WorkerError> {
-    let started = context.clock.monotonic();
-    let restored = match &context.checkpoints {
-        Some((store, runtime)) => restore(context, (store, runtime), timely, id)?,
-        None => None,
-    };
-    let (shard, chain) = match restored {
-        Some(built) => built,
-        None => (build(context, timely, id, &SavedState::default())?, Vec::new()),
-    };
-    let positions = shard.positions();
-    tracing::info!(
-        shard = %id,
-        ?positions,
-        milliseconds = (context.clock.monotonic().saturating_sub(started)).as_millis(),
-        "shard built"
-    );
+    shard: ShardId,
+    state: &SavedState,
+) -> Result<Vec<Input>, WorkerError> {
     let mut inputs = Vec::new();
-    for position in &positions {
-        let topic = position.topic;
-        let unreadable = |error| WorkerError::Read { shard: id, topic, error };
-        let mut from = position.next_offset;
+    for topic in shard.stage.inputs() {
+        let topic = *topic;
+        let mut from = state.next_offset(topic);
         if topic == Topic::Signals {
             // Nothing durable follows from signals, and they are kept only for a while.
-            from = from.max(context.log.range(topic, id.partition).map_err(unreadable)?.start);
+            from = from.max(range(&*context.log, shard, topic)?.start);
         }
-        let mut reader = context.log.reader(topic, id.partition, from).map_err(unreadable)?;
+        let reader = context.log.reader(topic, shard.partition, from);
+        let mut reader = reader.map_err(|error| WorkerError::Read { shard, topic, error })?;
         let waker = Arc::clone(waker);
         let wake: Wake = Arc::new(move || waker.wake());
         reader.wake_with(wake);
         inputs.push(Input { topic, reader, pending: Vec::new() });
     }
-    let checkpointing = match &context.checkpoints {
-        Some((store, runtime)) => {
-            let config = &context.config.checkpoints;
-            let run = context.clock.now_ms().cast_unsigned();
-            let clock = Arc::clone(&context.clock);
-            let bounds = (config.deltas_max, config.kept);
-            let writer = CheckpointWriter::new(store.clone(), id, clock, run, bounds, chain);
-            let writer = runtime.block_on(writer).map_err(|error| WorkerError::Checkpoints { shard: id, error })?;
-            let with = (runtime, &context.clock, &context.metrics, waker);
-            let interval = Duration::from_millis(config.interval_ms.max(1));
-            Some(Checkpointing::new(with, id, writer, interval, positions.clone()))
-        }
-        None => None,
-    };
-    let signals_after = match id.stage {
-        Stage::Conversations => None,
-        Stage::Recipients => {
-            let topic = Topic::Fanout;
-            let unreadable = |error| WorkerError::Read { shard: id, topic, error };
-            Some(context.log.range(topic, id.partition).map_err(unreadable)?.end)
-        }
-    };
-    let output = Output::new(Arc::clone(&context.log), Arc::clone(waker), positions);
-    Ok(Hosted { id, shard, inputs, output, checkpointing, signals_after, turn_records_max: SHARD_BATCH_RECORDS_MAX })
-}
-
-/// Builds the shard from the newest checkpoint that can be used; says of each other why not.
-fn restore(
-    context: &Context,
-    (store, runtime): (&CheckpointStore, &tokio::runtime::Handle),
-    timely: &mut TimelyWorker,
-    id: ShardId,
-) -> Result<Option<Built>, WorkerError> {
-    let unusable = |error| WorkerError::Checkpoints { shard: id, error };
-    let sequences = runtime.block_on(store.sequences(id)).map_err(unusable)?;
-    let held = |topic| {
-        let range = context.log.range(topic, id.partition).unwrap_or(OffsetRange { start: 0, end: 0 });
-        // Of signals, those that retention has dropped are not missed.
-        if topic == Topic::Signals { OffsetRange { start: 0, ..range } } else { range }
-    };
-    for sequence in sequences {
-        let failed = match runtime.block_on(store.load(id, sequence, held)) {
-            Ok(restored) => match build(context, timely, id, &restored.state) {
-                Ok(shard) => return Ok(Some((shard, restored.chain))),
-                Err(error) => error.to_string(),
-            },
-            Err(error) => error.to_string(),
-        };
-        let label = [("stage", id.stage.name())];
-        context.metrics.checkpoint_failures.get_or_create(&label).inc();
-        tracing::error!(shard = %id, sequence, error = %failed, "a checkpoint cannot be used: the one before is tried");
-    }
-    Ok(None)
+    Ok(inputs)
 }
 
 /// Builds a shard from a state.

@@ -40,6 +40,8 @@ struct State {
     failed: Option<AppendError>,
     /// Somebody waits for the append on its way to end.
     is_awaited: bool,
+    /// The shard is not run here any more: nothing further is begun.
+    is_closed: bool,
 }
 
 impl State {
@@ -146,6 +148,14 @@ impl Output {
     }
 }
 
+impl Drop for Output {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.is_closed = true;
+        state.waiting.clear();
+    }
+}
+
 fn bytes_of(record: &NewRecord) -> usize {
     record.key.len() + record.value.len() + RECORD_OVERHEAD_BYTES
 }
@@ -159,7 +169,7 @@ impl Shared {
     fn begin(self: &Arc<Self>) {
         let records = {
             let mut state = self.lock();
-            if !state.on_its_way.is_empty() || state.failed.is_some() {
+            if !state.on_its_way.is_empty() || state.failed.is_some() || state.is_closed {
                 return;
             }
             let mut bytes = 0;

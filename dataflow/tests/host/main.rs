@@ -6,19 +6,26 @@
 mod damage;
 #[path = "../conversations/history.rs"]
 mod history;
+mod ownership;
 mod support;
+mod taking_over;
+mod unavailable;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use history::History;
+use prost::Message;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use support::{
-    FlakyLog, Killable, append_events, config as host_config, deduped, expected_streams, inbox_source, open_log,
-    read_all, start, streams, timeline_source, wait_for_inbox, wait_for_timeline,
+    FlakyLog, Killable, append_events, config as host_config, deduped, expected_streams, fanout_source, inbox_source,
+    open_log, read_all, source, start, streams, timeline_source, wait_for_inbox, wait_for_timeline,
 };
 use tidings_dataflow::conversations::{ConversationsConfig, model::Model};
 use tidings_ingest::{Log, NewRecord};
-use tidings_schemas::topics::{Partitions, Topic};
+use tidings_schemas::{
+    topics::{Partitions, Topic},
+    wire,
+};
 
 const PARTITIONS: Partitions = Partitions { conversations: 2, recipients: 2, edges: 4, directory: 1 };
 
@@ -48,6 +55,9 @@ async fn assert_as_modelled(log: &dyn Log) {
         let expected = modelled[partition as usize].iter().filter(|record| record.topic == Topic::Timeline);
         assert!(timeline.iter().map(|record| &record.value).eq(expected.map(|record| &record.value)));
     }
+    for partition in 0..PARTITIONS.recipients {
+        assert_fanout_as_modelled(log, partition, modelled.iter().flatten()).await;
+    }
     let mut expected = expected_streams(modelled.into_iter().flatten());
     let mut found = BTreeMap::new();
     for partition in 0..PARTITIONS.recipients {
@@ -57,6 +67,20 @@ async fn assert_as_modelled(log: &dyn Log) {
     // Between the partitions of `events` any order is right; within each only one.
     found.values_mut().chain(expected.values_mut()).for_each(|stream| stream.sort_by_key(|(partition, _)| *partition));
     assert_eq!(found, expected);
+}
+
+/// Holds one `fanout` partition against the models: between the partitions of `events` any order is right.
+async fn assert_fanout_as_modelled(log: &dyn Log, partition: u32, modelled: impl Iterator<Item = &NewRecord>) {
+    let by_source = |mut records: Vec<((u32, u64), bytes::Bytes)>| {
+        records.sort_by_key(|(source, _)| *source);
+        records
+    };
+    let found = deduped(read_all(log, Topic::Fanout, partition).await, fanout_source);
+    let found = found.iter().map(|record| (fanout_source(record), record.value.clone())).collect();
+    let is_here = |record: &&NewRecord| record.topic == Topic::Fanout && record.partition == partition;
+    let source_of = |value: &bytes::Bytes| source(wire::FanoutRecord::decode(value.clone()).unwrap().source);
+    let expected = modelled.filter(is_here).map(|record| (source_of(&record.value), record.value.clone())).collect();
+    assert_eq!(by_source(found), by_source(expected), "fanout {partition}");
 }
 
 /// One lot of random events for each partition.

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tidings_dataflow::{
     checkpoints::CheckpointConfig,
     host::{self, Handle, HostConfig},
+    shard::ShardId,
 };
 use tidings_ingest::{
     AppendError, AsyncReader, EmbeddedConfig, EmbeddedLog, Log, LogError, LogExt, LogReader, NewRecord, OffsetRange,
@@ -34,12 +35,70 @@ pub(crate) struct FlakyLog {
     random: Mutex<StdRng>,
     fails: bool,
     dead: AtomicBool,
+    /// Whether records cannot be read, nor where partitions end.
+    unreadable: Mutex<Unreadable>,
+    /// How often that was said.
+    pub(crate) refusals: AtomicU64,
+}
+
+/// What cannot be read of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    Nothing,
+    /// New readers, and where partitions end.
+    Partitions,
+    /// Records.
+    Records,
+    /// Records, and for good.
+    Damaged,
 }
 
 impl FlakyLog {
     /// A log that refuses some appends if it `fails`.
     pub(crate) fn new(inner: Arc<dyn Log>, seed: u64, fails: bool) -> Arc<Self> {
-        Arc::new(Self { inner, random: Mutex::new(StdRng::seed_from_u64(seed)), fails, dead: AtomicBool::new(false) })
+        Arc::new(Self {
+            inner,
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            fails,
+            dead: AtomicBool::new(false),
+            unreadable: Mutex::new(Unreadable::Nothing),
+            refusals: AtomicU64::new(0),
+        })
+    }
+
+    /// From now on this cannot be read.
+    pub(crate) fn set_unreadable(&self, what: Unreadable) {
+        *self.unreadable.lock().unwrap() = what;
+    }
+
+    /// Waits until the log was asked in vain so often.
+    pub(crate) async fn refused(&self, times: u64) {
+        until("the log was asked in vain", || self.refusals.load(Ordering::SeqCst) >= times).await;
+    }
+
+    fn refuse(&self, reason: &str) -> LogError {
+        self.refusals.fetch_add(1, Ordering::SeqCst);
+        LogError::Unavailable { reason: reason.into() }
+    }
+
+    fn check_partitions(&self) -> Result<(), LogError> {
+        match *self.unreadable.lock().unwrap() {
+            Unreadable::Partitions => Err(self.refuse("partitions, on purpose")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_records(&self) -> Result<(), LogError> {
+        match *self.unreadable.lock().unwrap() {
+            Unreadable::Records => Err(self.refuse("records, on purpose")),
+            Unreadable::Damaged => Err(LogError::Corrupt {
+                file: "a file".into(),
+                position: 7,
+                what: "damaged on purpose".into(),
+                hint: "none",
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// From now on nothing is appended, no append is answered, and whoever reads dies.
@@ -91,9 +150,11 @@ impl Log for Killable {
         self.0.append_with(records, on_appended);
     }
     fn range(&self, topic: Topic, partition: u32) -> Result<OffsetRange, LogError> {
+        self.0.check_partitions()?;
         self.0.range(topic, partition)
     }
     fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
+        self.0.check_partitions()?;
         let inner = self.0.inner.reader(topic, partition, from)?;
         Ok(Box::new(KillableReader { inner, log: Arc::clone(&self.0) }))
     }
@@ -107,6 +168,7 @@ struct KillableReader {
 impl LogReader for KillableReader {
     fn poll(&mut self, max_bytes: usize, into: &mut Vec<StoredRecord>) -> Result<usize, LogError> {
         assert!(!self.log.dead.load(Ordering::SeqCst), "killed on purpose");
+        self.log.check_records()?;
         self.inner.poll(max_bytes, into)
     }
     fn wake_with(&mut self, wake: Wake) {
@@ -115,6 +177,16 @@ impl LogReader for KillableReader {
     fn position(&self) -> u64 {
         self.inner.position()
     }
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let so = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), so).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
 pub(crate) fn open_log(folder: &Path, partitions: Partitions) -> Arc<dyn Log> {
@@ -143,7 +215,17 @@ pub(crate) fn config(folder: &Path, worker_threads: usize, interval_ms: u64) -> 
 }
 
 pub(crate) fn start(config: HostConfig, log: Arc<dyn Log>) -> Handle {
-    host::start(config, log, Arc::new(SystemClock::new()), &mut Registry::default()).unwrap()
+    let all = host::all_shards(&*log);
+    start_owning(config, &all, log, &mut Registry::default())
+}
+
+pub(crate) fn start_owning(
+    config: HostConfig,
+    owned: &BTreeSet<ShardId>,
+    log: Arc<dyn Log>,
+    registry: &mut Registry,
+) -> Handle {
+    host::start(config, owned, log, Arc::new(SystemClock::new()), registry).unwrap()
 }
 
 /// Appends events as an edge would, and gives them back as they stand in the log.

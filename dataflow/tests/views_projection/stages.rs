@@ -62,7 +62,14 @@ async fn behind_the_real_stages_the_views_say_who_is_where() {
             // Without checkpoints a host that starts again says everything again.
             let config = HostConfig { conversations: config(), ..HostConfig::default() };
             let clock = Arc::new(SystemClock::new());
-            let host = host::start(config, Arc::clone(&bench.log), clock, &mut Registry::default()).unwrap();
+            let host = host::start(
+                config,
+                &host::all_shards(&*bench.log),
+                Arc::clone(&bench.log),
+                clock,
+                &mut Registry::default(),
+            )
+            .unwrap();
             for _ in 0..40 {
                 for (partition, history) in (0..).zip(&mut histories) {
                     append_events(&*bench.log, partition, history, 20).await;

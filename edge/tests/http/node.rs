@@ -79,7 +79,14 @@ impl Node {
         let log: Arc<dyn Log> = Arc::new(log);
         let views = open_views(folder.path(), log.as_ref());
         let mut registry = Registry::default();
-        let host = host::start(HostConfig::default(), Arc::clone(&log), Arc::clone(&clock), &mut registry).unwrap();
+        let host = host::start(
+            HostConfig::default(),
+            &host::all_shards(&*log),
+            Arc::clone(&log),
+            Arc::clone(&clock),
+            &mut registry,
+        )
+        .unwrap();
         let projection = projection::start(
             &ProjectionConfig::default(),
             Arc::clone(&log),

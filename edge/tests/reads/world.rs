@@ -48,7 +48,9 @@ impl World {
         let views = FjallViews::open(&folder.path().join("views"), log.log_id(), &StoreConfig::default()).unwrap();
         let views: Arc<dyn ViewStore> = Arc::new(views);
         let mut registry = Registry::default();
-        let host = host::start(HostConfig::default(), Arc::clone(&log), shared, &mut registry).unwrap();
+        let host =
+            host::start(HostConfig::default(), &host::all_shards(&*log), Arc::clone(&log), shared, &mut registry)
+                .unwrap();
         let projection = projection::start(
             &ProjectionConfig::default(),
             Arc::clone(&log),

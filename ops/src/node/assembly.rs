@@ -63,7 +63,7 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
     let group_members_max = settings.dataflow.conversations.group_members_max;
     let mut dataflow = settings.dataflow;
     dataflow.checkpoints.directory.get_or_insert_with(|| data.join("checkpoints"));
-    let host = host::start(dataflow, Arc::clone(&log), Arc::clone(&clock), &mut registry)
+    let host = host::start(dataflow, &host::all_shards(&*log), Arc::clone(&log), Arc::clone(&clock), &mut registry)
         .context("cannot start the dataflow")?;
     let runtime = tokio::runtime::Handle::current();
     let projection =

@@ -99,7 +99,9 @@ impl Backend {
     /// Starts the stages again, on the log from its start: what they did before they only repeat.
     pub(crate) fn start_stages(&mut self) {
         let (log, clock) = (Arc::clone(&self.log), Arc::clone(&self.clock));
-        self.stages = Some(host::start(HostConfig::default(), log, clock, &mut Registry::default()).unwrap());
+        self.stages = Some(
+            host::start(HostConfig::default(), &host::all_shards(&*log), log, clock, &mut Registry::default()).unwrap(),
+        );
     }
 
     pub(crate) async fn stop_stages(&mut self) {
