@@ -20,7 +20,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use tidings_dataflow::views::store::{FjallViews, StoreConfig};
 use tidings_schemas::{
     topics::Topic,
-    views::{Key, Position, Scan, Table, ViewStore, Write},
+    views::{Key, Move, Scan, Table, ViewStore, Write},
 };
 
 const CHILD_FOLDER: &str = "TIDINGS_VIEWS_CRASH_FOLDER";
@@ -92,8 +92,8 @@ async fn rows(store: &FjallViews) -> Model {
 }
 
 async fn apply(store: &FjallViews, number: u64) {
-    let positions = [TOPIC, Topic::Events].map(|topic| Position { topic, partition: 1, next_offset: number + 1 });
-    store.apply(batch(number), positions.to_vec()).await.unwrap();
+    let moves = [TOPIC, Topic::Events].map(|topic| Move { topic, partition: 1, from: number, to: number + 1 });
+    store.apply(batch(number), moves.to_vec()).await.unwrap();
 }
 
 /// The position, after checking that the rows are those of as many batches.

@@ -16,7 +16,7 @@ use tidings_schemas::{
     ids::UserId,
     limits::VIEW_STORE_MEMTABLES_MAX,
     topics::Topic,
-    views::{Key, Position, ViewStore, Write},
+    views::{Key, Move, ViewStore, Write},
 };
 
 const LOG: u128 = 7;
@@ -70,14 +70,16 @@ conforms!(
     keeps_values_of_any_size,
     deletes_below,
     keeps_positions,
+    refuses_a_batch_from_elsewhere,
+    lets_one_of_many_apply,
     shows_batches_whole,
     wakes_who_waits,
     reads_many,
 );
 
 async fn put_one(store: &FjallViews) {
-    let position = Position { topic: Topic::Inbox, partition: 0, next_offset: 1 };
-    store.apply(vec![Write::Put(Key::user(UserId(1)), Bytes::from_static(b"x"))], vec![position]).await.unwrap();
+    let step = Move { topic: Topic::Inbox, partition: 0, from: 0, to: 1 };
+    store.apply(vec![Write::Put(Key::user(UserId(1)), Bytes::from_static(b"x"))], vec![step]).await.unwrap();
 }
 
 async fn is_empty(store: &FjallViews) -> bool {

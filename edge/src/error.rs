@@ -75,7 +75,9 @@ impl From<wire::Refusal> for ApiError {
 impl From<ViewError> for ApiError {
     fn from(error: ViewError) -> Self {
         match error {
-            ViewError::Unavailable(_) => Self::unavailable("the views are not available or behind: try again"),
+            ViewError::Unavailable(_) | ViewError::Overtaken { .. } => {
+                Self::unavailable("the views are not available or behind: try again")
+            }
             ViewError::Corrupt(_) => {
                 tracing::error!(%error, "a row of the views cannot be read");
                 Self::internal("a stored row cannot be read")

@@ -163,6 +163,11 @@ pub const VIEW_INLINE_READS_MAX: usize = 128;
 pub const VIEW_PROJECTION_ROWS_CACHED_MAX: usize = 131_072;
 /// What the projection of the views takes from one partition before it applies it.
 pub const VIEW_PROJECTION_POLL_BYTES: usize = 64 * 1024;
+/// What it takes from all partitions before it applies it: one store may do nothing else while it applies. More: the
+/// other partitions come first in the next batch.
+pub const VIEW_PROJECTION_BATCH_BYTES: usize = 256 * 1024;
+/// How often the projection of the views looks whether their store still stands where it left it.
+pub const VIEW_CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 /// Under load the projection of the views applies at most this often, so that what changes again and again is written
 /// once. After a pause it applies at once.
 pub const VIEW_APPLY_INTERVAL: Duration = Duration::from_millis(5);

@@ -147,9 +147,43 @@ pub struct Position {
     pub next_offset: u64,
 }
 
+/// A batch's step in a partition: the batch holds what follows from the records of this range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Move {
+    /// The topic that was applied.
+    pub topic: Topic,
+    /// Its partition.
+    pub partition: u32,
+    /// Where the views must stand for the batch to be right.
+    pub from: u64,
+    /// Where they stand once it is applied.
+    pub to: u64,
+}
+
+impl Move {
+    /// Where the partition stands after it.
+    pub fn end(&self) -> Position {
+        Position { topic: self.topic, partition: self.partition, next_offset: self.to }
+    }
+}
+
 /// What can go wrong with the views' store.
 #[derive(Debug, thiserror::Error)]
 pub enum ViewError {
+    /// The views do not stand where the caller took them to: another projection has applied in the meantime, or the store
+    /// has lost its newest rows. Nothing was changed. Forget what was read, and begin at [`ViewStore::position`].
+    #[error("the views of {} partition {partition} stand at {found}, not at {expected} (another projection applies \
+             them, or their store was put back)", topic.name())]
+    Overtaken {
+        /// The topic.
+        topic: Topic,
+        /// Its partition.
+        partition: u32,
+        /// Where the caller left it.
+        expected: u64,
+        /// Where it is.
+        found: u64,
+    },
     /// The store does not answer, or not in time. Try again.
     #[error("the views are unavailable: {0}")]
     Unavailable(String),
@@ -168,8 +202,15 @@ pub trait ViewStore: Send + Sync + 'static {
     async fn scan(&self, scan: Scan) -> Result<Vec<(Bytes, Bytes)>, ViewError>;
 
     /// Applies the writes in order and then moves the positions, atomically: after a crash both are there or neither.
-    /// (Durability may lag: a lost suffix is applied again from the log.)
-    async fn apply(&self, writes: Vec<Write>, positions: Vec<Position>) -> Result<(), ViewError>;
+    /// (Durability may lag: a lost suffix is applied again from the log.) If one of the positions is not where the move
+    /// says that it comes from, nothing is changed, and that is [`ViewError::Overtaken`]: of two that apply the same
+    /// partition, each batch that was made from older rows is refused.
+    async fn apply(&self, writes: Vec<Write>, moves: Vec<Move>) -> Result<(), ViewError>;
+
+    /// Checks that the partitions still stand here, else [`ViewError::Overtaken`]. With `at_end` it also says that each has
+    /// been applied up to the log's end since the views were begun: a store that outlives its projection and can lose all
+    /// its rows answers readers only when that was said of every partition.
+    async fn confirm(&self, positions: Vec<Position>, at_end: bool) -> Result<(), ViewError>;
 
     /// How far the partition has been applied: 0 when nothing was.
     async fn position(&self, topic: Topic, partition: u32) -> Result<u64, ViewError>;

@@ -11,7 +11,7 @@ use tidings_schemas::{
     ids::{ConversationId, MessageId, UserId},
     limits::{VIEW_SCAN_ROWS_MAX, VIEW_SORT_BYTES_MAX},
     topics::Topic,
-    views::{Key, Position, Scan, Table, ViewError, ViewStore, Write, last_inbox_offset},
+    views::{Key, Move, Position, Scan, Table, ViewError, ViewStore, Write, last_inbox_offset},
 };
 
 /// Makes the stores to be checked.
@@ -37,8 +37,8 @@ fn all(table: Table, owner: u128) -> Scan {
     Scan { table, owner, from: Bound::Unbounded, to: Bound::Unbounded, reverse: false, limit: VIEW_SCAN_ROWS_MAX }
 }
 
-fn position(topic: Topic, partition: u32, next_offset: u64) -> Position {
-    Position { topic, partition, next_offset }
+fn step(topic: Topic, partition: u32, from: u64, to: u64) -> Move {
+    Move { topic, partition, from, to }
 }
 
 async fn sorts(store: &dyn ViewStore, scan: Scan) -> Vec<Vec<u8>> {
@@ -249,17 +249,77 @@ pub async fn keeps_positions(factory: &dyn Factory) {
     let store = factory.create().await;
     assert_eq!(store.position(Topic::Timeline, 3).await.unwrap(), 0);
     let row = Key::user(UserId(1));
-    let positions =
-        vec![position(Topic::Timeline, 3, 7), position(Topic::Events, 3, 9), position(Topic::Inbox, 70_000, u64::MAX)];
-    store.apply(vec![put(&row, b"x")], positions).await.unwrap();
+    let moves =
+        vec![step(Topic::Timeline, 3, 0, 7), step(Topic::Events, 3, 0, 9), step(Topic::Inbox, 70_000, 0, u64::MAX)];
+    store.apply(vec![put(&row, b"x")], moves).await.unwrap();
     let store = factory.reopen(store).await;
     assert_eq!(store.position(Topic::Timeline, 3).await.unwrap(), 7);
     assert_eq!(store.position(Topic::Events, 3).await.unwrap(), 9);
     assert_eq!(store.position(Topic::Inbox, 70_000).await.unwrap(), u64::MAX);
     assert_eq!(store.position(Topic::Inbox, 3).await.unwrap(), 0);
-    store.apply(vec![], vec![position(Topic::Timeline, 3, 8)]).await.unwrap();
+    store.apply(vec![], vec![step(Topic::Timeline, 3, 7, 8)]).await.unwrap();
     assert_eq!(store.position(Topic::Timeline, 3).await.unwrap(), 8);
     assert_eq!(store.get(&[row]).await.unwrap(), [Some(Bytes::from_static(b"x"))]);
+}
+
+/// A batch from elsewhere than where the views stand changes nothing, and says where they stand; one that was applied is
+/// not applied again.
+pub async fn refuses_a_batch_from_elsewhere(factory: &dyn Factory) {
+    const HUGE: u64 = (1 << 53) + 1;
+    let store = factory.create().await;
+    let row = Key::user(UserId(1));
+    let apply = async |value, moves| store.apply(vec![put(&row, value)], moves).await;
+    apply(b"1", vec![step(Topic::Timeline, 3, 0, HUGE), step(Topic::Events, 3, 0, 9)]).await.unwrap();
+    // Too early, too late, and by less than a number with a fraction can tell; alone and beside one that fits.
+    for from in [0, 8, HUGE - 1, HUGE + 1, u64::MAX] {
+        for others in [vec![], vec![step(Topic::Events, 3, 9, 10)], vec![step(Topic::Inbox, 0, 0, 1)]] {
+            let moves = [others.clone(), vec![step(Topic::Timeline, 3, from, HUGE + 5)], others].concat();
+            match apply(b"2", moves).await {
+                Err(ViewError::Overtaken { topic: Topic::Timeline, partition: 3, expected, found }) => {
+                    assert_eq!((expected, found), (from, HUGE));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let never = apply(b"2", vec![step(Topic::Timeline, 4, 1, 2)]).await;
+    assert!(matches!(never, Err(ViewError::Overtaken { expected: 1, found: 0, .. })), "{never:?}");
+    assert_eq!(store.get(std::slice::from_ref(&row)).await.unwrap(), [Some(Bytes::from_static(b"1"))]);
+    for (topic, partition, next_offset) in
+        [(Topic::Timeline, 3, HUGE), (Topic::Events, 3, 9), (Topic::Inbox, 0, 0), (Topic::Timeline, 4, 0)]
+    {
+        assert_eq!(store.position(topic, partition).await.unwrap(), next_offset, "{topic:?}/{partition}");
+        let stands = |next_offset| vec![Position { topic, partition, next_offset }];
+        store.confirm(stands(next_offset), true).await.unwrap();
+        let elsewhere = store.confirm(stands(next_offset + 1), true).await;
+        assert!(matches!(elsewhere, Err(ViewError::Overtaken { found, .. }) if found == next_offset), "{elsewhere:?}");
+    }
+    apply(b"3", vec![step(Topic::Timeline, 3, HUGE, HUGE + 5)]).await.unwrap();
+    assert_eq!(store.get(&[row]).await.unwrap(), [Some(Bytes::from_static(b"3"))]);
+}
+
+/// Of several that apply from the same position at once, one does.
+pub async fn lets_one_of_many_apply(factory: &dyn Factory) {
+    const ROUNDS: u64 = 50;
+    let store = factory.create().await;
+    for round in 0..ROUNDS {
+        let owners = (0..4_u64).map(|owner| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move {
+                let row = Key::entry(ConversationId(OWNER), owner);
+                let writes = vec![Write::Put(row, Bytes::copy_from_slice(&round.to_be_bytes()))];
+                store.apply(writes, vec![step(Topic::Timeline, 0, round, round + 1)]).await.is_ok()
+            })
+        });
+        let mut applied = 0;
+        for owner in owners.collect::<Vec<_>>() {
+            applied += u64::from(owner.await.unwrap());
+        }
+        assert_eq!(applied, 1, "round {round}");
+        let rows = store.scan(all(Table::Entries, OWNER)).await.unwrap();
+        let of_round = rows.iter().filter(|(_, value)| value.as_ref() == round.to_be_bytes()).count();
+        assert_eq!(of_round, 1, "round {round}");
+    }
 }
 
 /// A reader sees a batch whole or not at all.
@@ -273,7 +333,7 @@ pub async fn shows_batches_whole(factory: &dyn Factory) {
             for round in 1..=ROUNDS {
                 let value = Bytes::copy_from_slice(&round.to_be_bytes());
                 let writes = keys.iter().map(|key| Write::Put(key.clone(), value.clone()));
-                store.apply(writes.collect(), vec![position(Topic::Directory, 0, round)]).await.unwrap();
+                store.apply(writes.collect(), vec![step(Topic::Directory, 0, round - 1, round)]).await.unwrap();
                 tokio::task::yield_now().await;
             }
         })
@@ -309,8 +369,8 @@ pub async fn wakes_who_waits(factory: &dyn Factory) {
         .collect();
     for next_offset in 1..=50 {
         tokio::task::yield_now().await;
-        let positions = vec![position(Topic::Fanout, 0, 1_000), position(Topic::Fanout, 1, next_offset)];
-        store.apply(vec![], positions).await.unwrap();
+        let other = step(Topic::Fanout, 0, (next_offset - 1) * 1_000, next_offset * 1_000);
+        store.apply(vec![], vec![other, step(Topic::Fanout, 1, next_offset - 1, next_offset)]).await.unwrap();
     }
     for waiter in waiters {
         waiter.await.unwrap();

@@ -11,22 +11,21 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use rand::{Rng, rngs::StdRng};
-use tidings_dataflow::views::store::FjallViews;
 use tidings_schemas::{
     topics::Topic,
-    views::{Key, Position, Scan, ViewError, ViewStore, Write},
+    views::{Key, Move, Position, Scan, ViewError, ViewStore, Write},
 };
 
 /// Fails one call in some dozens. Calls come from one thread: the projection's.
 pub(crate) struct Flaky {
-    inner: Arc<FjallViews>,
+    inner: Arc<dyn ViewStore>,
     random: Mutex<StdRng>,
     calls_until_failure: AtomicUsize,
     failures: AtomicUsize,
 }
 
 impl Flaky {
-    pub(crate) fn new(inner: Arc<FjallViews>, random: StdRng) -> Self {
+    pub(crate) fn new(inner: Arc<dyn ViewStore>, random: StdRng) -> Self {
         Self {
             inner,
             random: Mutex::new(random),
@@ -62,10 +61,15 @@ impl ViewStore for Flaky {
         self.inner.scan(scan).await
     }
 
-    async fn apply(&self, writes: Vec<Write>, positions: Vec<Position>) -> Result<(), ViewError> {
+    async fn apply(&self, writes: Vec<Write>, moves: Vec<Move>) -> Result<(), ViewError> {
         self.fail()?;
-        self.inner.apply(writes, positions).await?;
+        self.inner.apply(writes, moves).await?;
         self.fail()
+    }
+
+    async fn confirm(&self, positions: Vec<Position>, at_end: bool) -> Result<(), ViewError> {
+        self.fail()?;
+        self.inner.confirm(positions, at_end).await
     }
 
     async fn position(&self, topic: Topic, partition: u32) -> Result<u64, ViewError> {

@@ -6,7 +6,7 @@ use tidings_ingest::{Log, LogError, LogReader, StoredRecord, Wake};
 use tidings_schemas::{
     limits::VIEW_PROJECTION_POLL_BYTES,
     topics::Topic,
-    views::{Position, ViewError, ViewStore},
+    views::{Move, Position, ViewError, ViewStore},
 };
 
 use super::{
@@ -26,13 +26,22 @@ pub(super) fn source_topic(topic: Topic) -> Option<Topic> {
     }
 }
 
+/// The next offset of a partition, and of what its records were derived from.
+#[derive(Debug, Clone, Copy)]
+struct Offsets {
+    own: u64,
+    source: u64,
+}
+
 /// One partition of one topic.
 pub(super) struct Input {
     pub(super) topic: Topic,
     pub(super) partition: u32,
     reader: Box<dyn LogReader>,
-    next_offset: u64,
-    source_next_offset: u64,
+    /// What was taken in.
+    taken: Offsets,
+    /// What of it is in the views.
+    applied: Offsets,
     records: Vec<StoredRecord>,
 }
 
@@ -72,38 +81,40 @@ impl Input {
         partition: u32,
         wake: Wake,
     ) -> Result<Self, InputError> {
-        let mut next_offset = views.position(topic, partition).await?;
-        let source_next_offset = match source_topic(topic) {
+        let own = views.position(topic, partition).await?;
+        let source = match source_topic(topic) {
             Some(source) => views.position(source, partition).await?,
             None => 0,
         };
+        let applied = Offsets { own, source };
+        let mut taken = applied;
         let range = log.range(topic, partition)?;
-        if next_offset > range.end {
-            return Err(InputError::AheadOfLog { topic, partition, position: next_offset, end: range.end });
+        if own > range.end {
+            return Err(InputError::AheadOfLog { topic, partition, position: own, end: range.end });
         }
-        if next_offset < range.start {
+        if own < range.start {
             tracing::warn!(
                 topic = topic.name(),
                 partition,
-                position = next_offset,
+                position = own,
                 start = range.start,
                 "the log no longer has what comes next for the views: they go on without it (the archive may have it)"
             );
-            next_offset = range.start;
+            taken.own = range.start;
         }
-        let mut reader = log.reader(topic, partition, next_offset)?;
+        let mut reader = log.reader(topic, partition, taken.own)?;
         reader.wake_with(wake);
-        Ok(Self { topic, partition, reader, next_offset, source_next_offset, records: Vec::new() })
+        Ok(Self { topic, partition, reader, taken, applied, records: Vec::new() })
     }
 
-    /// Takes the next records in and adds their steps; gives whether there may be more at once.
-    pub(super) fn take(&mut self, metrics: &Metrics, steps: &mut Vec<Step>) -> Result<Taken, LogError> {
+    /// Takes the next records in and adds their steps; gives how many bytes those were, and whether there may be more.
+    pub(super) fn take(&mut self, metrics: &Metrics, steps: &mut Vec<Step>) -> Result<(Taken, usize), LogError> {
         let mut records = std::mem::take(&mut self.records);
         let polled = self.reader.poll(VIEW_PROJECTION_POLL_BYTES, &mut records);
         let mut bytes = 0;
         for record in records.drain(..) {
             bytes += record.key.len() + record.value.len();
-            self.next_offset = record.offset + 1;
+            self.taken.own = record.offset + 1;
             match self.step(&record) {
                 Ok(step) => steps.push(step),
                 Err(skipped) => {
@@ -123,11 +134,12 @@ impl Input {
         self.records = records;
         let count = polled?;
         metrics.taken(self.topic, count);
-        Ok(match count {
+        let taken = match count {
             0 => Taken::Nothing,
             _ if bytes * 2 >= VIEW_PROJECTION_POLL_BYTES => Taken::More,
             _ => Taken::All,
-        })
+        };
+        Ok((taken, bytes))
     }
 
     fn step(&mut self, record: &StoredRecord) -> Result<Step, Skipped> {
@@ -136,31 +148,45 @@ impl Input {
             if source.partition != self.partition {
                 return Err(Skipped::ForeignSource);
             }
-            if source.offset < self.source_next_offset {
+            if source.offset < self.taken.source {
                 return Err(Skipped::Repeat);
             }
-            self.source_next_offset = source.offset.saturating_add(1);
+            self.taken.source = source.offset.saturating_add(1);
         }
         Ok(step)
     }
 
-    /// Where the views are once the steps taken in are applied.
+    /// The steps that the views make when what was taken in is applied; none when nothing was taken in.
+    pub(super) fn moves(&self) -> impl Iterator<Item = Move> {
+        let Self { topic, partition, taken, applied, .. } = *self;
+        let step = move |topic, from, to| Move { topic, partition, from, to };
+        let own = step(topic, applied.own, taken.own);
+        let source = source_topic(topic).map(|topic| step(topic, applied.source, taken.source));
+        std::iter::once(own).chain(source).filter(move |_| taken.own > applied.own)
+    }
+
+    /// What was taken in is in the views.
+    pub(super) fn applied(&mut self) {
+        self.applied = self.taken;
+    }
+
+    /// Where the views are.
     pub(super) fn positions(&self) -> impl Iterator<Item = Position> {
-        let Self { topic, partition, next_offset, source_next_offset, .. } = *self;
-        let own = Position { topic, partition, next_offset };
-        let source = source_topic(topic).map(|topic| Position { topic, partition, next_offset: source_next_offset });
+        let Self { topic, partition, applied, .. } = *self;
+        let own = Position { topic, partition, next_offset: applied.own };
+        let source = source_topic(topic).map(|topic| Position { topic, partition, next_offset: applied.source });
         std::iter::once(own).chain(source)
     }
 
     /// Records on the log that are not yet taken in.
     pub(super) fn lag(&self, log: &Arc<dyn Log>) -> u64 {
-        let end = log.range(self.topic, self.partition).map_or(self.next_offset, |range| range.end);
-        end.saturating_sub(self.next_offset)
+        let end = log.range(self.topic, self.partition).map_or(self.taken.own, |range| range.end);
+        end.saturating_sub(self.taken.own)
     }
 }
 
 /// How much a partition gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Taken {
     /// There was nothing.
     Nothing,

@@ -25,6 +25,7 @@ struct Inner {
     writes: Counter,
     apply: Histogram,
     failures: Counter,
+    overtaken: Counter,
 }
 
 /// Upper bounds of an apply's duration, in seconds.
@@ -40,6 +41,7 @@ impl Metrics {
             writes: Counter::default(),
             apply: Histogram::new(APPLY_SECONDS),
             failures: Counter::default(),
+            overtaken: Counter::default(),
         };
         let registry = registry.sub_registry_with_prefix("tidings_dataflow_views");
         registry.register("records", "Records read from the log", inner.records.clone());
@@ -48,6 +50,8 @@ impl Metrics {
         registry.register("writes", "Rows put or removed", inner.writes.clone());
         registry.register_with_unit("apply_duration", "Time to apply one batch", Unit::Seconds, inner.apply.clone());
         registry.register("failures", "Times that the projection had to start over", inner.failures.clone());
+        let overtaken = "Times that the views stood elsewhere than the projection had left them";
+        registry.register("overtaken", overtaken, inner.overtaken.clone());
         Self { inner: Arc::new(inner) }
     }
 
@@ -66,6 +70,10 @@ impl Metrics {
     pub(super) fn applied(&self, writes: usize, took: Duration) {
         self.inner.writes.inc_by(writes as u64);
         self.inner.apply.observe(took.as_secs_f64());
+    }
+
+    pub(super) fn overtaken(&self) {
+        self.inner.overtaken.inc();
     }
 
     pub(super) fn failed(&self) {

@@ -11,8 +11,8 @@ use std::{
 
 use tidings_ingest::{Log, Wake};
 use tidings_schemas::{
-    limits::VIEW_RETRY_BACKOFF,
-    views::{Position, ViewStore},
+    limits::{VIEW_CONFIRM_INTERVAL, VIEW_PROJECTION_BATCH_BYTES, VIEW_RETRY_BACKOFF},
+    views::{Move, ViewError, ViewStore},
 };
 
 use super::{
@@ -75,8 +75,15 @@ impl Worker {
                 backoff = *VIEW_RETRY_BACKOFF.start();
             }
             self.signal.caught_up.store(false, Ordering::Release);
-            self.metrics.failed();
-            tracing::error!(%error, retry_in_ms = backoff.as_millis(), "the views cannot be kept up to date");
+            let retry_in_ms = backoff.as_millis();
+            if matches!(error, InputError::Views(ViewError::Overtaken { .. })) {
+                // Nothing is wrong here: what another has applied, or the store has lost, is read anew.
+                self.metrics.overtaken();
+                tracing::warn!(%error, retry_in_ms, "the projection of the views starts over from where they stand");
+            } else {
+                self.metrics.failed();
+                tracing::error!(%error, retry_in_ms, "the views cannot be kept up to date");
+            }
             self.pause(backoff);
             backoff = (backoff * 2).min(*VIEW_RETRY_BACKOFF.end());
         }
@@ -87,40 +94,65 @@ impl Worker {
         let mut inputs = self.runtime.block_on(self.open())?;
         let mut cache = Cache::new(self.rows_cached_max);
         let mut applied_at = None;
+        let mut confirmed_at = now();
+        let mut first = 0;
         let mut has_more = false;
+        let mut was_at_end = false;
         while !self.signal.is_stopping() {
             if let Some(applied_at) = applied_at.filter(|_| !has_more) {
                 let since = now().saturating_duration_since(applied_at);
                 self.pause(self.apply_interval.saturating_sub(since));
             }
             let mut steps = Vec::new();
-            let mut positions = Vec::new();
-            has_more = false;
-            for input in &mut inputs {
-                let taken = input.take(&self.metrics, &mut steps)?;
-                if taken != Taken::Nothing {
-                    positions.extend(input.positions());
-                }
-                has_more |= taken == Taken::More;
+            let taken = self.gather(&mut inputs, first, &mut steps)?;
+            first = (first + 1) % inputs.len().max(1);
+            has_more = taken == Taken::More;
+            if taken != Taken::Nothing {
+                let moves = inputs.iter().flat_map(Input::moves).collect();
+                self.apply(steps, moves, &mut cache)?;
+                inputs.iter_mut().for_each(Input::applied);
+                *has_applied = true;
+                applied_at = Some(now());
+                self.measure_lag(&inputs);
             }
-            if positions.is_empty() {
-                self.signal.caught_up.store(true, Ordering::Release);
+            let comes_to_end = !has_more && !was_at_end;
+            was_at_end |= comes_to_end;
+            if comes_to_end || now().saturating_duration_since(confirmed_at) >= VIEW_CONFIRM_INTERVAL {
+                self.confirm(&inputs, was_at_end)?;
+                confirmed_at = now();
+            }
+            self.signal.caught_up.store(!has_more, Ordering::Release);
+            if taken == Taken::Nothing {
                 applied_at = None;
                 // The pause above may have taken the wake-up that came with the stop.
                 if !self.signal.is_stopping() {
-                    thread::park();
+                    thread::park_timeout(VIEW_CONFIRM_INTERVAL);
                 }
-                continue;
             }
-            self.apply(steps, positions, &mut cache)?;
-            *has_applied = true;
-            applied_at = Some(now());
-            if has_more {
-                self.signal.caught_up.store(false, Ordering::Release);
-            }
-            self.measure_lag(&inputs);
         }
         Ok(())
+    }
+
+    /// Takes what there is, as much as goes into one batch, from the partition whose turn it is on.
+    fn gather(&self, inputs: &mut [Input], first: usize, steps: &mut Vec<Step>) -> Result<Taken, InputError> {
+        let mut all = Taken::Nothing;
+        let mut bytes_taken = 0;
+        let (before, from) = inputs.split_at_mut(first.min(inputs.len()));
+        for input in from.iter_mut().chain(before) {
+            if bytes_taken >= VIEW_PROJECTION_BATCH_BYTES {
+                return Ok(Taken::More);
+            }
+            let (taken, bytes) = input.take(&self.metrics, steps)?;
+            bytes_taken += bytes;
+            all = all.max(taken);
+        }
+        Ok(all)
+    }
+
+    /// Partitions where nothing happens would not tell that the store has lost them.
+    fn confirm(&self, inputs: &[Input], at_end: bool) -> Result<(), InputError> {
+        let positions = inputs.iter().flat_map(Input::positions).collect();
+        Ok(self.runtime.block_on(self.views.confirm(positions, at_end))?)
     }
 
     async fn open(&self) -> Result<Vec<Input>, InputError> {
@@ -135,14 +167,14 @@ impl Worker {
         Ok(inputs)
     }
 
-    fn apply(&self, steps: Vec<Step>, positions: Vec<Position>, cache: &mut Cache) -> Result<(), InputError> {
+    fn apply(&self, steps: Vec<Step>, moves: Vec<Move>, cache: &mut Cache) -> Result<(), InputError> {
         let started = now();
         let views = self.views.as_ref();
         let writes = self.runtime.block_on(async {
             let mut rows = Rows::load(&steps, cache, views).await?;
             let writes = batch::fold(steps, &mut rows);
             let count = writes.len();
-            views.apply(writes, positions).await?;
+            views.apply(writes, moves).await?;
             rows.keep(cache);
             Ok::<_, InputError>(count)
         })?;

@@ -32,7 +32,7 @@ use tidings_schemas::{
         VIEW_STORE_MEMORY_WAIT, VIEW_STORE_MEMTABLE_BYTES, VIEW_STORE_MEMTABLES_MAX, VIEW_STORE_SYNC_INTERVAL,
     },
     topics::Topic,
-    views::{Key, Position, Scan, ViewError, ViewStore, Write},
+    views::{Key, Move, Position, Scan, ViewError, ViewStore, Write},
 };
 
 use identity::Identity;
@@ -215,13 +215,16 @@ impl Inner {
         Ok(())
     }
 
-    fn apply(&self, writes: &[Write], positions: &[Position]) -> Result<(), ViewError> {
+    fn apply(&self, writes: &[Write], moves: &[Move]) -> Result<(), ViewError> {
         self.wait_for_memory()?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        for Move { topic, partition, from, .. } in moves {
+            self.positions.check(*topic, *partition, *from)?;
+        }
         let mut changes = self.changes(writes)?;
-        for position in positions {
-            let key = keys::position(position.topic, position.partition);
-            changes.push((key, Some(UserValue::from(position.next_offset.to_be_bytes()))));
+        for step in moves {
+            let key = keys::position(step.topic, step.partition);
+            changes.push((key, Some(UserValue::from(step.to.to_be_bytes()))));
         }
         // Neighbours go to the same place in memory. Stable: changes of one row stay in their order.
         changes.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -236,7 +239,7 @@ impl Inner {
         batch.commit().map_err(|error| view_error(&error))?;
         let snapshot = self.database.snapshot();
         *self.visible.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
-        self.positions.publish(positions);
+        self.positions.publish(moves);
         Ok(())
     }
 
@@ -294,8 +297,15 @@ impl ViewStore for FjallViews {
         self.run(scan.limit, move |inner| inner.scan(&scan)).await
     }
 
-    async fn apply(&self, writes: Vec<Write>, positions: Vec<Position>) -> Result<(), ViewError> {
-        self.inner.apply(&writes, &positions)
+    async fn apply(&self, writes: Vec<Write>, moves: Vec<Move>) -> Result<(), ViewError> {
+        self.inner.apply(&writes, &moves)
+    }
+
+    /// Readers are not kept away while the views are filled: the process that serves them is the one that fills them, and
+    /// says that it is not ready.
+    async fn confirm(&self, positions: Vec<Position>, _at_end: bool) -> Result<(), ViewError> {
+        let positions = positions.into_iter();
+        positions.map(|at| self.inner.positions.check(at.topic, at.partition, at.next_offset)).collect()
     }
 
     async fn position(&self, topic: Topic, partition: u32) -> Result<u64, ViewError> {

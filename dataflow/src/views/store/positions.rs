@@ -9,7 +9,7 @@ use std::{
 use fjall::Keyspace;
 use tidings_schemas::{
     topics::Topic,
-    views::{Position, ViewError},
+    views::{Move, ViewError},
 };
 use tokio::sync::watch;
 
@@ -38,18 +38,24 @@ impl Positions {
         partitions.get(&(topic, partition)).map_or(0, |position| *position.borrow())
     }
 
+    /// Whether the partition stands there.
+    pub(super) fn check(&self, topic: Topic, partition: u32, expected: u64) -> Result<(), ViewError> {
+        let found = self.get(topic, partition);
+        if found == expected { Ok(()) } else { Err(ViewError::Overtaken { topic, partition, expected, found }) }
+    }
+
     /// Tells those who wait.
-    pub(super) fn publish(&self, positions: &[Position]) {
-        for position in positions {
-            let partition = (position.topic, position.partition);
+    pub(super) fn publish(&self, moves: &[Move]) {
+        for step in moves {
+            let partition = (step.topic, step.partition);
             let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(sender) = partitions.get(&partition) {
-                sender.send_replace(position.next_offset);
+                sender.send_replace(step.to);
                 continue;
             }
             drop(partitions);
             let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-            partitions.entry(partition).or_default().send_replace(position.next_offset);
+            partitions.entry(partition).or_default().send_replace(step.to);
         }
     }
 
