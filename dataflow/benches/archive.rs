@@ -140,7 +140,14 @@ async fn follow(archive: Arc<EmbeddedArchive>, folder: &Path, end: u64) {
         assert!(first < end);
     }
     let mut registry = Registry::default();
-    let handle = projection::start(Arc::clone(&log), archive, &mut registry).unwrap();
+    let handle = projection::start(
+        projection::all_partitions(&*log),
+        projection::Owners::One,
+        Arc::clone(&log),
+        archive,
+        &mut registry,
+    )
+    .unwrap();
     let users: Vec<UserId> = (0..10_000).map(|_| UserId::random(SystemEntropy.next_u128())).collect();
     // The records are made before, so that only the projection is measured (and the log's append, which is small).
     let seconds = 20_u64;

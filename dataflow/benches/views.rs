@@ -243,6 +243,7 @@ async fn run(load: &Load, seconds: u64, figures: &mut Vec<Figure>) {
     let runtime = tokio::runtime::Handle::current();
     let handle = projection::start(
         &ProjectionConfig::default(),
+        projection::all_partitions(&*log),
         Arc::clone(&log),
         Arc::new(views.clone()),
         runtime,

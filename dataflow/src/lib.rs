@@ -1,6 +1,7 @@
 //! What is derived from the event log, and kept incrementally up to date.
 //!
 //! - [`archive`]: the archive: SQL over everything that was said, and history beyond the views' tail.
+//! - [`assignment`]: which partitions a projection follows.
 //! - [`checkpoints`]: shards' states in object storage.
 //! - [`conversations`]: the stage that decides what became of each event and whom it is for.
 //! - [`host`]: the worker threads that run the stages' shards on the log.
@@ -9,6 +10,7 @@
 //! - [`views`]: what the edges read, and the projection that writes it.
 
 pub mod archive;
+pub mod assignment;
 pub mod checkpoints;
 pub mod conversations;
 pub mod host;

@@ -6,6 +6,7 @@
 mod archive;
 
 use std::{
+    collections::BTreeSet,
     ops::RangeInclusive,
     sync::{
         Arc,
@@ -69,7 +70,14 @@ async fn everything_is_archived_once_over_restarts_and_repeats() {
     let mut next = 0;
     for round in 0..3 {
         let archive = Arc::new(open("tidings_restarts").await);
-        let handle = projection::start(Arc::clone(&log), archive, &mut Registry::default()).unwrap();
+        let handle = projection::start(
+            projection::all_partitions(&*log),
+            projection::Owners::One,
+            Arc::clone(&log),
+            archive,
+            &mut Registry::default(),
+        )
+        .unwrap();
         let mut records = Vec::new();
         for partition in [0, 1] {
             // A shard that was restarted writes its last outputs again.
@@ -94,6 +102,46 @@ async fn everything_is_archived_once_over_restarts_and_repeats() {
         "1800\t1800\n"
     );
     assert_eq!(sql("tidings_restarts", "SELECT count(), max(seq) FROM messages"), "600\t300\n");
+}
+
+#[tokio::test]
+async fn partitions_that_move_between_two_owners_are_archived_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open_log(folder.path());
+    let archive: Arc<dyn Archive> = Arc::new(open("tidings_moves").await);
+    let none = BTreeSet::new();
+    let owners = [0, 1].map(|_| {
+        let (log, archive) = (Arc::clone(&log), Arc::clone(&archive));
+        projection::start(none.clone(), projection::Owners::Many, log, archive, &mut Registry::default()).unwrap()
+    });
+    assert_eq!(owners[0].lag_records(), 0, "nothing is its own");
+    let all: Vec<(Topic, u32)> = projection::all_partitions(&*log).into_iter().collect();
+    for round in 0..12 {
+        let records = [0, 1].into_iter().flat_map(|partition| {
+            (round * 20..(round + 1) * 20)
+                .flat_map(move |offset| [timeline(partition, offset), inbox(partition, offset)])
+        });
+        log.append(records.collect()).await.unwrap();
+        let mut shares = [none.clone(), none.clone()];
+        for (place, partition) in all.iter().enumerate() {
+            shares[(place + usize::try_from(round).unwrap() * (place + 1)) % 2].insert(*partition);
+        }
+        for owner in &owners {
+            owner.assignment().own(none.clone()).await;
+        }
+        for (owner, share) in owners.iter().zip(shares) {
+            owner.assignment().own(share).await;
+        }
+    }
+    for owner in owners {
+        owner.caught_up().await;
+        assert_eq!(owner.lag_records(), 0);
+        owner.shutdown().await;
+    }
+    let counts = "SELECT count(), uniqExact(conversation_id, seq) FROM timeline_entries";
+    assert_eq!(sql("tidings_moves", counts), "480\t480\n");
+    let counts = "SELECT count(), uniqExact(recipient_id, offset) FROM inbox_entries";
+    assert_eq!(sql("tidings_moves", counts), "1440\t1440\n");
 }
 
 /// The real archive, reached over a bad line: calls fail before they arrive, or after their work is done.
@@ -166,7 +214,14 @@ async fn an_archive_that_fails_catches_up_and_holds_everything_once() {
     let folder = tempfile::tempdir().unwrap();
     let log = open_log(folder.path());
     let archive = BadLine { archive: open("tidings_bad_line").await, calls: AtomicUsize::new(0) };
-    let handle = projection::start(Arc::clone(&log), Arc::new(archive), &mut Registry::default()).unwrap();
+    let handle = projection::start(
+        projection::all_partitions(&*log),
+        projection::Owners::One,
+        Arc::clone(&log),
+        Arc::new(archive),
+        &mut Registry::default(),
+    )
+    .unwrap();
     for round in 0..3_u64 {
         let offsets = round * 50..round * 50 + 50;
         let records = offsets.flat_map(|offset| [timeline(0, offset), inbox(0, offset)]).collect();
@@ -199,7 +254,14 @@ async fn more_than_a_batch_holds_is_cut_and_nothing_is_left() {
     }
     let archive = Arc::new(open("tidings_cut").await);
     let mut registry = Registry::default();
-    let handle = projection::start(Arc::clone(&log), archive, &mut registry).unwrap();
+    let handle = projection::start(
+        projection::all_partitions(&*log),
+        projection::Owners::One,
+        Arc::clone(&log),
+        archive,
+        &mut registry,
+    )
+    .unwrap();
     handle.caught_up().await;
     assert_eq!(
         sql("tidings_cut", "SELECT count(), uniqExact(recipient_id, offset) FROM inbox_entries"),

@@ -131,8 +131,23 @@ async fn an_unknown_field_survives_the_log_the_stages_the_views_and_the_archive(
     let clock = Arc::new(SystemClock::new());
     let host = host::start(HostConfig::default(), &host::all_shards(&*log), Arc::clone(&log), clock, registry).unwrap();
     let runtime = tokio::runtime::Handle::current();
-    let viewed = projection::start(&ProjectionConfig::default(), Arc::clone(&log), stored, runtime, registry).unwrap();
-    let archived = archives::projection::start(Arc::clone(&log), archive.clone(), &mut Registry::default()).unwrap();
+    let viewed = projection::start(
+        &ProjectionConfig::default(),
+        projection::all_partitions(&*log),
+        Arc::clone(&log),
+        stored,
+        runtime,
+        registry,
+    )
+    .unwrap();
+    let archived = archives::projection::start(
+        archives::projection::all_partitions(&*log),
+        archives::projection::Owners::One,
+        Arc::clone(&log),
+        archive.clone(),
+        &mut Registry::default(),
+    )
+    .unwrap();
 
     let (ann, bob) = (UserId::random(1), UserId::random(2));
     let chat = ConversationId::direct(ann, bob);

@@ -15,7 +15,7 @@ mod overtaken;
 mod rows;
 mod stages;
 
-use std::{env, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, env, fs, path::Path, sync::Arc, time::Duration};
 
 use histories::Histories;
 use model::Model;
@@ -42,6 +42,7 @@ use tidings_schemas::{
     topics::{Partitions, Topic},
     views::ViewStore,
 };
+use tokio::time::timeout;
 
 const TOPICS: [Topic; 3] = [Topic::Timeline, Topic::Inbox, Topic::Directory];
 const PARTITIONS: Partitions = Partitions { conversations: 2, recipients: 2, edges: 4, directory: 1 };
@@ -50,6 +51,9 @@ const WAIT: Duration = Duration::from_secs(60);
 fn config() -> ConversationsConfig {
     ConversationsConfig { group_members_max: 25, ..ConversationsConfig::default() }
 }
+
+/// Longer than anything here may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Bench {
     folder: TempDir,
@@ -78,7 +82,15 @@ impl Bench {
 
     fn start(&self, views: Arc<dyn ViewStore>, config: &ProjectionConfig) -> Handle {
         let runtime = tokio::runtime::Handle::current();
-        projection::start(config, Arc::clone(&self.log), views, runtime, &mut Registry::default()).unwrap()
+        projection::start(
+            config,
+            projection::all_partitions(&*self.log),
+            Arc::clone(&self.log),
+            views,
+            runtime,
+            &mut Registry::default(),
+        )
+        .unwrap()
     }
 
     /// Every partition of the topics, with its end.
@@ -224,6 +236,36 @@ async fn two_owners_of_the_same_partitions_write_what_one_would() {
             }
         }
         bench.check(&*views, &format!("TIDINGS_SEED={seed}, {rounds} rounds")).await;
+        for owner in owners {
+            owner.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_that_move_between_two_owners_are_written_as_by_one() {
+    for seed in seeds(4) {
+        println!("TIDINGS_SEED={seed}");
+        let bench = Bench::new();
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut histories = Histories::new(StdRng::seed_from_u64(seed), PARTITIONS);
+        let views = Arc::new(bench.open_views());
+        let owners = [0, 1].map(|_| bench.start(Arc::clone(&views) as _, &ProjectionConfig::default()));
+        for round in 0..40 {
+            bench.log.append(histories.next(30)).await.unwrap();
+            let (ones, others): (Vec<_>, Vec<_>) =
+                projection::all_partitions(&*bench.log).into_iter().partition(|_| random.random_bool(0.5));
+            let [first, second] = owners.each_ref().map(|owner| owner.assignment());
+            let given_up = first.own(BTreeSet::new());
+            if round % 2 == 0 {
+                // In order: nobody has them for a moment. Else both have some of them for a while.
+                timeout(PATIENCE, given_up).await.unwrap();
+            }
+            timeout(PATIENCE, second.own(others.into_iter().collect())).await.unwrap();
+            timeout(PATIENCE, first.own(ones.into_iter().collect())).await.unwrap();
+        }
+        bench.wait_until_applied(&*views).await;
+        bench.check(&*views, &format!("TIDINGS_SEED={seed}")).await;
         for owner in owners {
             owner.shutdown().await;
         }

@@ -89,6 +89,7 @@ impl Node {
         .unwrap();
         let projection = projection::start(
             &ProjectionConfig::default(),
+            projection::all_partitions(&*log),
             Arc::clone(&log),
             Arc::clone(&views) as _,
             tokio::runtime::Handle::current(),

@@ -53,6 +53,7 @@ impl World {
                 .unwrap();
         let projection = projection::start(
             &ProjectionConfig::default(),
+            projection::all_partitions(&*log),
             Arc::clone(&log),
             Arc::clone(&views),
             tokio::runtime::Handle::current(),

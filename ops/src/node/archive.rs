@@ -55,8 +55,14 @@ impl RunningArchive {
             let address = config.http_listen;
             format!("cannot listen on {address} for SQL (hint: --set archive.http_listen=127.0.0.1:0)")
         })?;
-        let projection = projection::start(Arc::clone(log), Arc::clone(&archive) as _, registry)
-            .context("cannot start the archive's projection")?;
+        let projection = projection::start(
+            projection::all_partitions(&**log),
+            projection::Owners::One,
+            Arc::clone(log),
+            Arc::clone(&archive) as _,
+            registry,
+        )
+        .context("cannot start the archive's projection")?;
         Ok(Some(Self { archive, projection, http }))
     }
 

@@ -66,9 +66,15 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
     let host = host::start(dataflow, &host::all_shards(&*log), Arc::clone(&log), Arc::clone(&clock), &mut registry)
         .context("cannot start the dataflow")?;
     let runtime = tokio::runtime::Handle::current();
-    let projection =
-        projection::start(&settings.projection, Arc::clone(&log), Arc::clone(&store), runtime, &mut registry)
-            .context("cannot start the views' projection")?;
+    let projection = projection::start(
+        &settings.projection,
+        projection::all_partitions(&*log),
+        Arc::clone(&log),
+        Arc::clone(&store),
+        runtime,
+        &mut registry,
+    )
+    .context("cannot start the views' projection")?;
     let projection = Arc::new(projection);
     let progress = Arc::downgrade(&projection);
     let was_ready = AtomicBool::new(false);

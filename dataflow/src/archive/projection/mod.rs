@@ -24,6 +24,7 @@ use tidings_schemas::topics::Topic;
 use tokio::sync::watch;
 
 use super::store::Archive;
+use crate::assignment::{self, Assignment, Partitions};
 pub use metrics::Metrics;
 use worker::Worker;
 
@@ -32,6 +33,7 @@ pub const TOPICS: [Topic; 2] = [Topic::Timeline, Topic::Inbox];
 
 /// The running projection. Dropping it asks it to stop; [`Handle::shutdown`] also waits.
 pub struct Handle {
+    assignment: Assignment,
     stop: watch::Sender<bool>,
     thread: Option<thread::JoinHandle<()>>,
     log: Arc<dyn Log>,
@@ -45,11 +47,25 @@ pub(super) struct Positions {
     moved: watch::Sender<()>,
 }
 
+/// The position of a partition that is not followed.
+const NOT_FOLLOWED: u64 = u64::MAX;
+
 impl Positions {
-    fn of(log: &dyn Log) -> Self {
-        let partitions = TOPICS.into_iter().flat_map(|topic| (0..log.partitions(topic)).map(move |p| (topic, p)));
-        let partitions = partitions.map(|(topic, partition)| (topic, partition, AtomicU64::new(0))).collect();
-        Self { partitions, moved: watch::Sender::new(()) }
+    fn of(log: &dyn Log, followed: &Partitions) -> Self {
+        let all = all_partitions(log).into_iter();
+        let partitions = all.map(|(topic, partition)| (topic, partition, AtomicU64::new(NOT_FOLLOWED))).collect();
+        let positions = Self { partitions, moved: watch::Sender::new(()) };
+        positions.follow(followed);
+        positions
+    }
+
+    /// From now on these are followed, from where is not known yet.
+    pub(super) fn follow(&self, followed: &Partitions) {
+        for (topic, partition, position) in &self.partitions {
+            let next_offset = if followed.contains(&(*topic, *partition)) { 0 } else { NOT_FOLLOWED };
+            position.store(next_offset, Ordering::Release);
+        }
+        self.moved.send_replace(());
     }
 
     pub(super) fn set(&self, topic: Topic, partition: u32, next_offset: u64) {
@@ -59,12 +75,12 @@ impl Positions {
         }
     }
 
-    /// Records of a topic on the log that are not in the archive.
+    /// Records of a topic on the log, in the partitions that are followed, that are not in the archive.
     pub(super) fn lag(&self, log: &dyn Log, topic: Topic) -> u64 {
         let partitions = self.partitions.iter().filter(|known| known.0 == topic);
-        let lag = partitions.map(|(topic, partition, next_offset)| {
-            let end = log.range(*topic, *partition).map_or(0, |range| range.end);
-            end.saturating_sub(next_offset.load(Ordering::Acquire))
+        let lag = partitions.map(|(topic, partition, next_offset)| match next_offset.load(Ordering::Acquire) {
+            NOT_FOLLOWED => 0,
+            next_offset => log.range(*topic, *partition).map_or(0, |range| range.end).saturating_sub(next_offset),
         });
         lag.sum()
     }
@@ -80,7 +96,12 @@ impl Handle {
         }
     }
 
-    /// Records on the log that are not in the archive.
+    /// Which partitions are followed, to be changed.
+    pub fn assignment(&self) -> Assignment {
+        self.assignment.clone()
+    }
+
+    /// Records on the log, in the partitions that are followed, that are not in the archive.
     pub fn lag_records(&self) -> u64 {
         TOPICS.into_iter().map(|topic| self.positions.lag(self.log.as_ref(), topic)).sum()
     }
@@ -98,7 +119,8 @@ impl Handle {
     /// Everything of the partition below this is in the archive.
     pub fn position(&self, topic: Topic, partition: u32) -> u64 {
         let known = self.positions.partitions.iter().find(|known| (known.0, known.1) == (topic, partition));
-        known.map_or(0, |known| known.2.load(Ordering::Acquire))
+        let known = known.map(|known| known.2.load(Ordering::Acquire));
+        known.filter(|next_offset| *next_offset != NOT_FOLLOWED).unwrap_or(0)
     }
 }
 
@@ -108,18 +130,47 @@ impl Drop for Handle {
     }
 }
 
-/// Starts the projection on a thread of its own. It brings the archive's schema up to date first, and waits, trying
+/// All partitions that the projection reads, for a process that is alone.
+pub fn all_partitions(log: &dyn Log) -> Partitions {
+    assignment::all_partitions(log, &TOPICS)
+}
+
+/// Whether other processes may follow other partitions into the same archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owners {
+    /// This process has all of them.
+    One,
+    /// They are spread, and move.
+    Many,
+}
+
+/// Starts the projection of these partitions on a thread of its own. It brings the archive's schema up to date first, and waits, trying
 /// again, for an archive that is not there.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start(log: Arc<dyn Log>, archive: Arc<dyn Archive>, registry: &mut Registry) -> io::Result<Handle> {
+pub fn start(
+    partitions: Partitions,
+    owners: Owners,
+    log: Arc<dyn Log>,
+    archive: Arc<dyn Archive>,
+    registry: &mut Registry,
+) -> io::Result<Handle> {
     let metrics = Metrics::register(registry);
-    let positions = Arc::new(Positions::of(log.as_ref()));
+    let positions = Arc::new(Positions::of(log.as_ref(), &partitions));
     let (stop, stopped) = watch::channel(false);
-    let worker =
-        Worker { log: Arc::clone(&log), archive, metrics, positions: Arc::clone(&positions), stopped: stopped.into() };
+    // The projection waits for it: nobody needs to be woken.
+    let (assignment, assigned) = assignment::assignment(partitions, Arc::new(|| ()));
+    let worker = Worker {
+        log: Arc::clone(&log),
+        archive,
+        metrics,
+        positions: Arc::clone(&positions),
+        stopped: stopped.into(),
+        assigned,
+        batch_is_of_one_partition: owners == Owners::Many,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = thread::Builder::new().name("archive".to_owned()).spawn(move || runtime.block_on(worker.run()))?;
-    Ok(Handle { stop, thread: Some(thread), log, positions })
+    Ok(Handle { assignment, stop, thread: Some(thread), log, positions })
 }

@@ -18,6 +18,7 @@ use crate::archive::{
     rows::RowSet,
     store::{Archive, ArchiveError, Batch, Progress},
 };
+use crate::assignment::{Assigned, Partitions};
 
 /// The projection, as its thread runs it.
 pub(super) struct Worker {
@@ -26,6 +27,10 @@ pub(super) struct Worker {
     pub(super) metrics: Metrics,
     pub(super) positions: Arc<Positions>,
     pub(super) stopped: Stopped,
+    pub(super) assigned: Assigned,
+    /// Whether a batch is of one partition. An insert that was begun is finished by the owner of the partition, and with
+    /// several owners two partitions of one batch may have come to be two owners'.
+    pub(super) batch_is_of_one_partition: bool,
 }
 
 /// Set once the projection is to stop.
@@ -34,6 +39,14 @@ pub(super) struct Stopped(Mutex<watch::Receiver<bool>>);
 impl From<watch::Receiver<bool>> for Stopped {
     fn from(receiver: watch::Receiver<bool>) -> Self {
         Self(Mutex::new(receiver))
+    }
+}
+
+impl Stopped {
+    fn is_set(&mut self) -> bool {
+        let receiver = self.0.get_mut();
+        // The handle is gone, too.
+        receiver.has_changed().is_err() || *receiver.borrow()
     }
 }
 
@@ -50,16 +63,18 @@ enum Failure {
     BrokenPlan { topic: &'static str, partition: u32, first: u64, end: u64, hint: &'static str },
 }
 
-/// The projection was told to stop.
+/// What is being done ends here: the projection was told to stop, or to follow other partitions.
 struct Stop;
 
 impl Worker {
     /// Runs until it is told to stop. Whatever fails, going on from the archive's own progress is right.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let mut delay = *limits::ARCHIVE_RETRY_DELAY.start();
-        loop {
-            let failure = match self.follow(&mut delay).await {
-                Ok(Stop) => return,
+        while !self.stopped.is_set() {
+            let partitions = self.assigned.take();
+            self.positions.follow(&partitions);
+            let failure = match self.follow(&partitions, &mut delay).await {
+                Ok(Stop) => continue,
                 Err(failure) => failure,
             };
             self.metrics.failed();
@@ -70,17 +85,19 @@ impl Worker {
                 _ => tracing::error!(error = %failure, ?delay, "the archive stands still"),
             }
             if self.wait_or_stop(tokio::time::sleep(delay)).await.is_err() {
-                return;
+                continue;
             }
             delay = (delay * 2).min(*limits::ARCHIVE_RETRY_DELAY.end());
         }
     }
 
-    async fn follow(&self, delay: &mut Duration) -> Result<Stop, Failure> {
+    async fn follow(&self, partitions: &Partitions, delay: &mut Duration) -> Result<Stop, Failure> {
         self.archive.migrate().await?;
         let progress = self.archive.progress().await?;
         let woken = Arc::new(Notify::new());
-        let mut feeds = self.open_feeds(&progress, &woken)?;
+        let mut feeds = self.open_feeds(partitions, &progress, &woken)?;
+        let progress = progress.into_iter().filter(|known| partitions.contains(&(known.topic, known.partition)));
+        let progress: Vec<_> = progress.collect();
         if self.finish_plans(&mut feeds, &progress).await?.is_err() {
             return Ok(Stop);
         }
@@ -105,17 +122,20 @@ impl Worker {
         }
     }
 
-    fn open_feeds(&self, progress: &[Progress], woken: &Arc<Notify>) -> Result<Vec<Feed>, LogError> {
+    fn open_feeds(
+        &self,
+        partitions: &Partitions,
+        progress: &[Progress],
+        woken: &Arc<Notify>,
+    ) -> Result<Vec<Feed>, LogError> {
         let mut feeds = Vec::new();
-        for topic in TOPICS {
-            for partition in 0..self.log.partitions(topic) {
-                let known = progress.iter().find(|known| (known.topic, known.partition) == (topic, partition));
-                let woken = Arc::clone(woken);
-                let wake: Wake = Arc::new(move || woken.notify_one());
-                let feed = Feed::open(self.log.as_ref(), topic, partition, known, wake, &self.metrics)?;
-                self.positions.set(topic, partition, feed.archived());
-                feeds.push(feed);
-            }
+        for (topic, partition) in partitions.iter().copied() {
+            let known = progress.iter().find(|known| (known.topic, known.partition) == (topic, partition));
+            let woken = Arc::clone(woken);
+            let wake: Wake = Arc::new(move || woken.notify_one());
+            let feed = Feed::open(self.log.as_ref(), topic, partition, known, wake, &self.metrics)?;
+            self.positions.set(topic, partition, feed.archived());
+            feeds.push(feed);
         }
         Ok(feeds)
     }
@@ -166,7 +186,9 @@ impl Worker {
         let mut all = Taken::All;
         let (before, from) = feeds.split_at_mut(first.min(feeds.len()));
         for feed in from.iter_mut().chain(before) {
-            if feed.take(self.log.as_ref(), &mut rows, u64::MAX, &self.metrics)? != Taken::All {
+            let taken = feed.take(self.log.as_ref(), &mut rows, u64::MAX, &self.metrics)?;
+            let is_full = self.batch_is_of_one_partition && feed.range().is_some();
+            if taken != Taken::All || is_full {
                 all = Taken::UpToTheLimit;
                 break;
             }
@@ -213,6 +235,7 @@ impl Worker {
         tokio::select! {
             // An error means that the handle is gone, which asks for the same.
             _ = stopped.wait_for(|stop| *stop) => Err(Stop),
+            () = self.assigned.changed() => Err(Stop),
             value = waiting => Ok(value),
         }
     }

@@ -33,8 +33,11 @@ use tidings_schemas::{
     views::ViewStore,
 };
 
+pub use input::TOPICS;
 pub use metrics::Metrics;
 use worker::{Signal, Worker};
+
+use crate::assignment::{self, Assignment, Partitions};
 
 /// Settings of the views' projection.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -56,8 +59,8 @@ impl Default for ProjectionConfig {
 }
 
 /// The running projection. Dropping it asks it to stop; [`Handle::shutdown`] also waits.
-#[derive(Debug)]
 pub struct Handle {
+    assignment: Assignment,
     signal: Arc<Signal>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -72,6 +75,11 @@ impl Handle {
         }
     }
 
+    /// Which partitions are followed, to be changed.
+    pub fn assignment(&self) -> Assignment {
+        self.assignment.clone()
+    }
+
     /// Whether everything that was on the log a moment ago is in the views.
     pub fn is_caught_up(&self) -> bool {
         self.signal.is_caught_up()
@@ -84,12 +92,18 @@ impl Drop for Handle {
     }
 }
 
-/// Starts the projection on a thread of its own. Calls of the store run on the given runtime.
+/// All partitions that the projection reads, for a process that is alone.
+pub fn all_partitions(log: &dyn Log) -> Partitions {
+    assignment::all_partitions(log, &TOPICS)
+}
+
+/// Starts the projection of these partitions on a thread of its own. Calls of the store run on the given runtime.
 ///
 /// # Errors
 /// The thread cannot be started.
 pub fn start(
     config: &ProjectionConfig,
+    partitions: Partitions,
     log: Arc<dyn Log>,
     views: Arc<dyn ViewStore>,
     runtime: tokio::runtime::Handle,
@@ -97,16 +111,19 @@ pub fn start(
 ) -> io::Result<Handle> {
     let metrics = Metrics::register(registry);
     let signal = Arc::new(Signal::default());
+    let waking = Arc::clone(&signal);
+    let (assignment, assigned) = assignment::assignment(partitions, Arc::new(move || waking.wake()));
     let worker = Worker {
         log,
         views,
         runtime,
         metrics,
         signal: Arc::clone(&signal),
+        assigned,
         apply_interval: Duration::from_millis(config.apply_interval_ms),
         rows_cached_max: config.rows_cached_max,
     };
     let thread = std::thread::Builder::new().name("views".to_owned()).spawn(move || worker.run())?;
     signal.set_thread(thread.thread().clone());
-    Ok(Handle { signal, thread: Some(thread) })
+    Ok(Handle { assignment, signal, thread: Some(thread) })
 }

@@ -22,6 +22,7 @@ use super::{
     needs::{Cache, Rows},
     step::Step,
 };
+use crate::assignment::{Assigned, Partitions};
 
 /// What the projection's thread hears, and tells.
 #[derive(Debug, Default)]
@@ -39,6 +40,10 @@ impl Signal {
 
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(super) fn wake(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
@@ -60,17 +65,19 @@ pub(super) struct Worker {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) metrics: Metrics,
     pub(super) signal: Arc<Signal>,
+    pub(super) assigned: Assigned,
     pub(super) apply_interval: Duration,
     pub(super) rows_cached_max: usize,
 }
 
 impl Worker {
     /// Follows the log until it is told to stop; starts over from the store's positions when something fails.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         let mut backoff = *VIEW_RETRY_BACKOFF.start();
         while !self.signal.is_stopping() {
             let mut has_applied = false;
-            let Err(error) = self.follow(&mut has_applied) else { return };
+            let partitions = self.assigned.take();
+            let Err(error) = self.follow(&partitions, &mut has_applied) else { continue };
             if has_applied {
                 backoff = *VIEW_RETRY_BACKOFF.start();
             }
@@ -89,16 +96,16 @@ impl Worker {
         }
     }
 
-    /// Follows the log from the store's positions. `Ok`: told to stop.
-    fn follow(&self, has_applied: &mut bool) -> Result<(), InputError> {
-        let mut inputs = self.runtime.block_on(self.open())?;
+    /// Follows the partitions from the store's positions. `Ok`: told to stop, or to follow others.
+    fn follow(&self, partitions: &Partitions, has_applied: &mut bool) -> Result<(), InputError> {
+        let mut inputs = self.runtime.block_on(self.open(partitions))?;
         let mut cache = Cache::new(self.rows_cached_max);
         let mut applied_at = None;
         let mut confirmed_at = now();
         let mut first = 0;
         let mut has_more = false;
         let mut was_at_end = false;
-        while !self.signal.is_stopping() {
+        while !self.is_to_end() {
             if let Some(applied_at) = applied_at.filter(|_| !has_more) {
                 let since = now().saturating_duration_since(applied_at);
                 self.pause(self.apply_interval.saturating_sub(since));
@@ -125,7 +132,7 @@ impl Worker {
             if taken == Taken::Nothing {
                 applied_at = None;
                 // The pause above may have taken the wake-up that came with the stop.
-                if !self.signal.is_stopping() {
+                if !self.is_to_end() {
                     thread::park_timeout(VIEW_CONFIRM_INTERVAL);
                 }
             }
@@ -155,14 +162,17 @@ impl Worker {
         Ok(self.runtime.block_on(self.views.confirm(positions, at_end))?)
     }
 
-    async fn open(&self) -> Result<Vec<Input>, InputError> {
+    /// Whether what is being done ends here.
+    fn is_to_end(&self) -> bool {
+        self.signal.is_stopping() || self.assigned.is_changed()
+    }
+
+    async fn open(&self, partitions: &Partitions) -> Result<Vec<Input>, InputError> {
         let mut inputs = Vec::new();
-        for topic in TOPICS {
-            for partition in 0..self.log.partitions(topic) {
-                let thread = thread::current();
-                let wake: Wake = Arc::new(move || thread.unpark());
-                inputs.push(Input::open(self.log.as_ref(), self.views.as_ref(), topic, partition, wake).await?);
-            }
+        for (topic, partition) in partitions {
+            let thread = thread::current();
+            let wake: Wake = Arc::new(move || thread.unpark());
+            inputs.push(Input::open(self.log.as_ref(), self.views.as_ref(), *topic, *partition, wake).await?);
         }
         Ok(inputs)
     }
@@ -189,11 +199,11 @@ impl Worker {
         }
     }
 
-    /// Waits, but not longer than until it is told to stop. A wake-up by the log in between is not lost: every
+    /// Waits, but not longer than until it is told to stop, or to follow others. A wake-up by the log in between is not lost: every
     /// partition is polled after each pause.
     fn pause(&self, duration: Duration) {
         let until = now() + duration;
-        while !self.signal.is_stopping() {
+        while !self.is_to_end() {
             let remaining = until.saturating_duration_since(now());
             if remaining.is_zero() {
                 return;

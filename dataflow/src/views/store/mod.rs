@@ -304,8 +304,8 @@ impl ViewStore for FjallViews {
     /// Readers are not kept away while the views are filled: the process that serves them is the one that fills them, and
     /// says that it is not ready.
     async fn confirm(&self, positions: Vec<Position>, _at_end: bool) -> Result<(), ViewError> {
-        let positions = positions.into_iter();
-        positions.map(|at| self.inner.positions.check(at.topic, at.partition, at.next_offset)).collect()
+        let mut positions = positions.into_iter();
+        positions.try_for_each(|at| self.inner.positions.check(at.topic, at.partition, at.next_offset))
     }
 
     async fn position(&self, topic: Topic, partition: u32) -> Result<u64, ViewError> {

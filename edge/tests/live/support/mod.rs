@@ -76,6 +76,7 @@ impl Backend {
         let mut registry = Registry::default();
         let projection = projection::start(
             &ProjectionConfig::default(),
+            projection::all_partitions(&*log),
             Arc::clone(&log),
             views.clone(),
             tokio::runtime::Handle::current(),
