@@ -15,7 +15,7 @@ use super::{
 };
 
 /// The topics that the projection reads.
-pub(super) const TOPICS: [Topic; 3] = [Topic::Directory, Topic::Timeline, Topic::Inbox];
+pub const TOPICS: [Topic; 3] = [Topic::Directory, Topic::Timeline, Topic::Inbox];
 
 /// The topic that a topic's records were derived from, whose offsets are the watermark for repeats.
 pub(super) fn source_topic(topic: Topic) -> Option<Topic> {

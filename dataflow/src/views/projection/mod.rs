@@ -33,6 +33,7 @@ use tidings_schemas::{
     views::ViewStore,
 };
 
+pub use input::TOPICS;
 pub use metrics::Metrics;
 use worker::{Signal, Worker};
 
