@@ -174,6 +174,18 @@ pub const VIEW_APPLY_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the projection of the views waits before it tries again when their store does not answer: at first, and at
 /// the most.
 pub const VIEW_RETRY_BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
+/// A call to the views in Redis, by default. Over: `unavailable`.
+pub const VIEW_REDIS_CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Calls of one process to the views in Redis that are under way at once. More wait, up to their time-out.
+pub const VIEW_REDIS_CALLS_MAX: usize = 1_024;
+/// How long the connection to Redis waits before it is made again: the first time and at the most.
+pub const VIEW_REDIS_RECONNECT: std::ops::RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(1);
+/// How often one who waits for a position of the views in Redis looks by itself, should it not be told.
+pub const VIEW_REDIS_POLL: Duration = Duration::from_millis(250);
+/// Keys that are looked at, and dropped, at a time when the views in Redis are another log's.
+pub const VIEW_REDIS_DROP_KEYS: usize = 1_000;
+/// A process that drops the views in Redis and has not come to its end after this may be dead: another goes on with it.
+pub const VIEW_REDIS_DROP_TAKEOVER: Duration = Duration::from_secs(5);
 
 // ---- edge ----
 

@@ -11,7 +11,10 @@ mod histories;
 #[path = "../conversations/history.rs"]
 mod history;
 mod model;
+mod on_redis;
 mod overtaken;
+#[path = "../redis/mod.rs"]
+mod redis_server;
 mod rows;
 mod stages;
 

@@ -82,15 +82,16 @@ impl Worker {
                 backoff = *VIEW_RETRY_BACKOFF.start();
             }
             self.signal.caught_up.store(false, Ordering::Release);
-            let retry_in_ms = backoff.as_millis();
             if matches!(error, InputError::Views(ViewError::Overtaken { .. })) {
-                // Nothing is wrong here: what another has applied, or the store has lost, is read anew.
+                // Nothing is wrong here: what another has applied, or the store has lost, is read anew. Soon, because
+                // the other may be one that is about to go.
                 self.metrics.overtaken();
-                tracing::warn!(%error, retry_in_ms, "the projection of the views starts over from where they stand");
-            } else {
-                self.metrics.failed();
-                tracing::error!(%error, retry_in_ms, "the views cannot be kept up to date");
+                tracing::warn!(%error, "the projection of the views starts over from where they stand");
+                self.pause(*VIEW_RETRY_BACKOFF.start());
+                continue;
             }
+            self.metrics.failed();
+            tracing::error!(%error, retry_in_ms = backoff.as_millis(), "the views cannot be kept up to date");
             self.pause(backoff);
             backoff = (backoff * 2).min(*VIEW_RETRY_BACKOFF.end());
         }
