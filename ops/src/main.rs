@@ -16,7 +16,13 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Run everything in one process.
-    Up(node::UpArgs),
+    Up(node::NodeArgs),
+    /// Run an edge of a fleet: it serves clients.
+    Edge(node::NodeArgs),
+    /// Run stages of a fleet: they decide, number and route.
+    Dataflow(node::NodeArgs),
+    /// Run projections of a fleet: they write the views and the archive.
+    Project(node::NodeArgs),
     /// Chat from the terminal.
     Chat(chat::ChatArgs),
     /// Load a server over real sockets and measure it.
@@ -30,7 +36,10 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
-        Command::Up(args) => node::run(args),
+        Command::Up(args) => node::run(args, node::Roles::ALL),
+        Command::Edge(args) => node::run(args, node::Roles::EDGE),
+        Command::Dataflow(args) => node::run(args, node::Roles::DATAFLOW),
+        Command::Project(args) => node::run(args, node::Roles::PROJECT),
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),

@@ -44,7 +44,7 @@ pub enum LeaseError {
 }
 
 /// Which edge this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EdgeIdentity {
     /// Its partition of `deliveries`.
     pub edge_id: u32,

@@ -5,7 +5,7 @@
 pub mod layers;
 pub mod reference;
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
@@ -26,6 +26,8 @@ pub struct Settings {
     pub dataflow: HostConfig,
     /// The embedded store of the views, which edges read.
     pub views: views::store::StoreConfig,
+    /// Redis, as the store of the views.
+    pub redis: views::redis::RedisConfig,
     /// What writes the views.
     pub projection: views::projection::ProjectionConfig,
     /// The archive: SQL on every message, and old history.
@@ -44,6 +46,10 @@ pub struct Settings {
 pub struct NodeConfig {
     /// The folder of all data. Everything in it belongs to one Tidings.
     pub data: PathBuf,
+    /// Where the views are: `embedded` (in the data folder) or `redis`.
+    pub views: ViewsKind,
+    /// Address of the probes and metrics of a process without an edge. Port 0: any free one, which is printed.
+    pub probes_listen: SocketAddr,
     /// Threads that serve clients. 0: as many as the machine has cores.
     pub threads: usize,
     /// What is logged: `error`, `warn`, `info`, `debug`, or a filter such as `info,tidings_edge=debug`.
@@ -52,9 +58,27 @@ pub struct NodeConfig {
     pub log_json: bool,
 }
 
+/// Where the views are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ViewsKind {
+    /// In the data folder, for one process.
+    #[default]
+    Embedded,
+    /// In Redis (section `redis`), for any number of processes.
+    Redis,
+}
+
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { data: PathBuf::from("data"), threads: 0, log_level: "info".to_owned(), log_json: false }
+        Self {
+            data: PathBuf::from("data"),
+            views: ViewsKind::default(),
+            probes_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            threads: 0,
+            log_level: "info".to_owned(),
+            log_json: false,
+        }
     }
 }
 
@@ -67,7 +91,7 @@ pub struct ArchiveConfig {
     /// The engine, `libchdb.so`. Left out: where `./ops/fetch-libchdb` puts it.
     pub library: Option<PathBuf>,
     /// Address of the ClickHouse-compatible HTTP port.
-    pub http_listen: std::net::SocketAddr,
+    pub http_listen: SocketAddr,
     /// Whether that port may also write. Everybody who reaches it may, then.
     pub http_writable: bool,
     /// How long messages are kept, in days.
@@ -79,7 +103,7 @@ impl Default for ArchiveConfig {
         Self {
             enabled: true,
             library: None,
-            http_listen: std::net::SocketAddr::from(([127, 0, 0, 1], 8123)),
+            http_listen: SocketAddr::from(([127, 0, 0, 1], 8123)),
             http_writable: false,
             retention_days: 365,
         }

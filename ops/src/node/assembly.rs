@@ -9,85 +9,76 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use prometheus_client::registry::Registry;
-use tidings_dataflow::{
-    host,
-    views::{projection, store::FjallViews},
+use tidings_dataflow::host;
+use tidings_edge::{
+    Dependencies,
+    http::{Host, Probes},
+    leases::EdgeIdentity,
 };
-use tidings_edge::{self as edge, Dependencies, leases::EdgeIdentity};
-use tidings_ingest::{EmbeddedLog, Log};
-use tidings_schemas::{
-    clock::{Clock, Entropy, SystemClock, SystemEntropy},
-    views::ViewStore,
-};
+use tidings_ingest::Log;
+use tidings_schemas::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 
-use super::{archive::RunningArchive, health::Health};
+use super::{
+    archive::RunningArchive,
+    edge::RunningEdge,
+    health::Health,
+    log::{self, OpenLog},
+    roles::Roles,
+    views::{OpenViews, RunningProjection},
+};
 use crate::config::Settings;
 
 /// Everything that runs.
 pub(super) struct Node {
     data: PathBuf,
-    edge: edge::Handle,
+    edge: Option<RunningEdge>,
+    probes: Option<Probes>,
     archive: Option<RunningArchive>,
-    projection: Arc<projection::Handle>,
-    host: host::Handle,
-    views: FjallViews,
+    projection: Option<RunningProjection>,
+    host: Option<host::Handle>,
+    views: Option<OpenViews>,
     log: Arc<dyn Log>,
     stopping: Arc<AtomicBool>,
 }
 
-/// Starts it all, in the running runtime.
-pub(super) async fn start(settings: Settings) -> Result<Node> {
+/// Starts these roles, in the running runtime.
+pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let data = settings.node.data.clone();
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
 
-    let mut log_config = settings.log;
-    log_config.directory = data.join("log");
-    let (log_clock, log_entropy) = (Arc::clone(&clock), Arc::clone(&entropy));
-    let log = tokio::task::spawn_blocking(move || EmbeddedLog::open(&log_config, log_clock, log_entropy))
-        .await
-        .context("the log's start failed")?
-        .context("cannot open the log")?;
-    let embedded = Arc::new(log);
-    let log: Arc<dyn Log> = Arc::clone(&embedded) as _;
-    let views =
-        FjallViews::open(&data.join("views"), log.log_id(), &settings.views).context("cannot open the views")?;
-    let store: Arc<dyn ViewStore> = Arc::new(views.clone());
-
     let mut registry = Registry::default();
-    tidings_ingest::embedded::metrics::register(&embedded, &mut registry);
     let health = Arc::new(Health::default());
-    let group_members_max = settings.dataflow.conversations.group_members_max;
-    let mut dataflow = settings.dataflow;
-    dataflow.checkpoints.directory.get_or_insert_with(|| data.join("checkpoints"));
-    let host = host::start(dataflow, &host::all_shards(&*log), Arc::clone(&log), Arc::clone(&clock), &mut registry)
-        .context("cannot start the dataflow")?;
-    let runtime = tokio::runtime::Handle::current();
-    let projection = projection::start(
-        &settings.projection,
-        projection::all_partitions(&*log),
-        Arc::clone(&log),
-        Arc::clone(&store),
-        runtime,
-        &mut registry,
-    )
-    .context("cannot start the views' projection")?;
-    let projection = Arc::new(projection);
-    let progress = Arc::downgrade(&projection);
-    let was_ready = AtomicBool::new(false);
-    health.add(
-        "views",
-        Box::new(move || {
-            // Once caught up, being a moment behind is how it works.
-            let ready = was_ready.load(Ordering::Relaxed)
-                || progress.upgrade().is_some_and(|projection| projection.is_caught_up());
-            was_ready.store(ready, Ordering::Relaxed);
-            (!ready).then(|| "the views are still being brought up to date from the log".to_owned())
-        }),
-    );
+    let OpenLog { log, is_shared } = log::open(&settings, &data, &clock, &entropy, &mut registry).await?;
+    if roles != Roles::ALL && !is_shared {
+        bail!("the embedded log is of one process alone, which has all roles (hint: tidings up)");
+    }
+    let views = if roles.edge || roles.project {
+        Some(OpenViews::open(&settings, &data, log.as_ref(), entropy.as_ref())?)
+    } else {
+        None
+    };
+
+    let host = if roles.dataflow {
+        let mut config = settings.dataflow.clone();
+        config.checkpoints.directory.get_or_insert_with(|| data.join("checkpoints"));
+        let shards = host::all_shards(log.as_ref());
+        let host = host::start(config, &shards, Arc::clone(&log), Arc::clone(&clock), &mut registry);
+        Some(host.context("cannot start the dataflow")?)
+    } else {
+        None
+    };
+    let projection = match &views {
+        Some(views) if roles.project => {
+            let partitions = tidings_dataflow::views::projection::all_partitions(log.as_ref());
+            let config = &settings.projection;
+            Some(RunningProjection::start(config, partitions, &log, views, &health, &mut registry)?)
+        }
+        _ => None,
+    };
     let archive = RunningArchive::start(&settings.archive, &data, &log, &mut registry).await?;
     let stopping = Arc::new(AtomicBool::new(false));
     let is_stopping = Arc::clone(&stopping);
@@ -96,44 +87,44 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
         Box::new(move || is_stopping.load(Ordering::Relaxed).then(|| "the process is going away".to_owned())),
     );
 
-    let mut http = settings.http;
-    http.web_directory = http.web_directory.or_else(web_directory);
-    // The embedded log is this process's alone: so is the number, and the time is later than any earlier run's.
-    let identity = EdgeIdentity { edge_id: 0, run: clock.now_ms().cast_unsigned() };
-    let dependencies = Dependencies {
-        identity,
-        log: Arc::clone(&log),
-        views: store,
-        history: archive.as_ref().map(RunningArchive::history),
-        host: Arc::clone(&health) as Arc<dyn tidings_edge::http::Host>,
-        clock,
-        entropy,
-        data_directory: data.clone(),
-        group_members_max,
+    let edge = match &views {
+        Some(views) if roles.edge => {
+            let dependencies = Dependencies {
+                identity: EdgeIdentity::default(),
+                log: Arc::clone(&log),
+                views: Arc::clone(&views.for_readers),
+                history: archive.as_ref().map(RunningArchive::history),
+                host: Arc::clone(&health) as Arc<dyn Host>,
+                clock,
+                entropy,
+                data_directory: data.clone(),
+                group_members_max: settings.dataflow.conversations.group_members_max,
+            };
+            let Settings { edge, auth, http, .. } = settings;
+            Some(RunningEdge::start(edge, auth, http, dependencies, is_shared, &mut registry).await?)
+        }
+        _ => None,
     };
-    let edge = edge::start(settings.edge, settings.auth, http, dependencies, &mut registry)
-        .context("cannot start the edge")?;
+    let probes = if roles.edge {
+        None
+    } else {
+        let listen = settings.node.probes_listen;
+        let probes = Probes::serve(listen, Arc::clone(&health) as Arc<dyn Host>).await;
+        Some(probes.with_context(|| format!("cannot listen on {listen} for probes (hint: node.probes_listen)"))?)
+    };
     health.show(Arc::new(registry));
-    Ok(Node { data, edge, archive, projection, host, views, log, stopping })
-}
-
-/// The built web client: beside the program in a checkout, or below the working folder.
-fn web_directory() -> Option<PathBuf> {
-    let in_checkout = |folder: &Path| {
-        let dist = folder.join("edge/web/dist");
-        dist.join("index.html").is_file().then_some(dist)
-    };
-    let program = std::env::current_exe().ok();
-    program
-        .iter()
-        .flat_map(|program| program.ancestors().skip(1))
-        .find_map(in_checkout)
-        .or_else(|| in_checkout(&std::env::current_dir().ok()?))
+    Ok(Node { data, edge, probes, archive, projection, host, views, log, stopping })
 }
 
 impl Node {
-    pub(super) fn address(&self) -> SocketAddr {
-        self.edge.address()
+    /// Where clients are served.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.edge.as_ref().map(RunningEdge::address)
+    }
+
+    /// Where the probes are: the edge's port, or one of their own.
+    pub(super) fn probes_address(&self) -> Option<SocketAddr> {
+        self.address().or_else(|| self.probes.as_ref().map(Probes::address))
     }
 
     pub(super) fn sql_address(&self) -> Option<SocketAddr> {
@@ -146,24 +137,41 @@ impl Node {
 
     /// Waits until a part fails for good, and says why.
     pub(super) async fn failure(&mut self) -> String {
-        self.host.failure().await
+        let Self { host, edge, .. } = self;
+        tokio::select! {
+            failure = of_some(host.as_mut().map(host::Handle::failure)) => failure,
+            failure = of_some(edge.as_mut().map(RunningEdge::failure)) => failure,
+        }
     }
 
     /// Clients first, then what they need.
     pub(super) async fn shutdown(self) {
-        let Self { edge, archive, projection, host, views, log, stopping, .. } = self;
+        let Self { edge, probes, archive, projection, host, views, log, stopping, .. } = self;
         stopping.store(true, Ordering::Relaxed);
-        edge.shutdown().await;
-        host.shutdown().await;
-        if let Some(projection) = Arc::into_inner(projection) {
+        if let Some(edge) = edge {
+            edge.shutdown().await;
+        }
+        if let Some(host) = host {
+            host.shutdown().await;
+        }
+        if let Some(projection) = projection {
             projection.shutdown().await;
         }
         if let Some(archive) = archive {
             archive.shutdown().await;
         }
-        if let Err(error) = views.sync() {
-            tracing::warn!(%error, "the views are not synced: they are brought up to date at the next start");
+        if let Some(views) = views {
+            views.close();
         }
+        drop(probes);
         drop(log);
+    }
+}
+
+/// What the future gives, or nothing ever.
+async fn of_some<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }

@@ -1,12 +1,17 @@
-//! `tidings up`: every role in one process, on the embedded default.
+//! `tidings up`: every role in one process; `tidings edge`, `dataflow`, `project`: one role, in a fleet.
 //!
 //! - [`assembly`]: puts the parts together, in the order in which they need each other, and takes them down in reverse.
-//! - [`archive`]: the archive's parts; [`history`]: the archive as the edge reads it. [`health`]: readiness and metrics.
+//! - [`roles`]: which parts. [`log`], [`views`], [`archive`]: the three stores by their settings, and what writes them.
+//! - [`edge`]: the edge with its lease. [`history`]: the archive as the edge reads it. [`health`]: readiness and metrics.
 
 mod archive;
 mod assembly;
+mod edge;
 mod health;
 mod history;
+mod log;
+mod roles;
+mod views;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -16,10 +21,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{NodeConfig, Settings, SettingsArgs};
 
+pub use roles::Roles;
+
 /// What to do, from the command line.
 #[derive(Debug, Clone, clap::Args)]
-pub struct UpArgs {
-    /// Address and port for the web client, HTTP and WebSocket (default 127.0.0.1:8080).
+pub struct NodeArgs {
+    /// Address and port for the web client, HTTP and WebSocket (default 127.0.0.1:8080); without an edge, for probes and
+    /// metrics (default: any free port).
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     /// The folder of all data (default ./data).
@@ -31,10 +39,14 @@ pub struct UpArgs {
 }
 
 /// Runs until SIGINT or SIGTERM, then goes away in good order.
-pub fn run(args: &UpArgs) -> Result<()> {
+pub fn run(args: &NodeArgs, roles: Roles) -> Result<()> {
     let mut settings = Settings::read(&args.settings)?;
     if let Some(listen) = args.listen {
-        settings.edge.listen = listen;
+        if roles.edge {
+            settings.edge.listen = listen;
+        } else {
+            settings.node.probes_listen = listen;
+        }
     }
     if let Some(data) = &args.data {
         settings.node.data.clone_from(data);
@@ -46,7 +58,7 @@ pub fn run(args: &UpArgs) -> Result<()> {
     }
     let runtime = runtime.enable_all().build().context("cannot start threads")?;
     let failure = runtime.block_on(async {
-        let mut node = assembly::start(settings).await?;
+        let mut node = assembly::start(settings, roles).await?;
         say_where_to_look(&node);
         let failure = tokio::select! {
             stopped = stop_signal() => stopped.map(|()| None)?,
@@ -85,14 +97,17 @@ async fn stop_signal() -> Result<()> {
 
 #[allow(clippy::print_stdout, reason = "the program's output")]
 fn say_where_to_look(node: &assembly::Node) {
-    let address = node.address();
     println!("Tidings is up.");
-    println!("  web client      http://{address}/   (open it in two browsers)");
-    println!("  API reference   http://{address}/docs");
+    if let Some(address) = node.address() {
+        println!("  web client      http://{address}/   (open it in two browsers)");
+        println!("  API reference   http://{address}/docs");
+    }
     if let Some(sql) = node.sql_address() {
         println!("  SQL             curl 'http://{sql}/?query=SELECT+count()+FROM+messages'");
     }
-    println!("  metrics         http://{address}/metrics");
+    if let Some(address) = node.probes_address() {
+        println!("  metrics         http://{address}/metrics");
+    }
     println!("  data            {}", node.data().display());
     println!("Ctrl-C stops it; kill -9 does no harm.");
 }
