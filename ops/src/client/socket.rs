@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
 use tidings_schemas::client::{self, ClientFrame, ServerFrame, client_frame::Command, server_frame::Body};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -64,6 +64,7 @@ impl std::error::Error for Closed {}
 pub struct Socket {
     stream: WebSocketStream<TcpStream>,
     format: Format,
+    heard_at: Instant,
 }
 
 /// What a device needs to go on where it stopped.
@@ -88,7 +89,7 @@ impl Socket {
         let (stream, _) = tokio_tungstenite::client_async_with_config(request, stream, Some(config))
             .await
             .context("the server refused the WebSocket")?;
-        Ok(Self { stream, format })
+        Ok(Self { stream, format, heard_at: Instant::now() })
     }
 
     /// Opens a WebSocket and says `hello`.
@@ -124,7 +125,9 @@ impl Socket {
     /// The next frame. An ended connection is the error [`Closed`]. Safe to drop and call again.
     pub async fn next(&mut self) -> Result<ServerFrame> {
         loop {
-            match self.stream.next().await {
+            let next = self.stream.next().await;
+            self.heard_at = Instant::now();
+            match next {
                 Some(Ok(Message::Text(text))) => {
                     return serde_json::from_str(&text).with_context(|| format!("cannot read the frame {text}"));
                 }
@@ -137,6 +140,11 @@ impl Socket {
                 None => return Err(closed(None).into()),
             }
         }
+    }
+
+    /// When anything, if only a ping, last came from the server.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
     }
 
     /// Says goodbye.

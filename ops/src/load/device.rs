@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use tidings_schemas::client::{
     self, ServerFrame, client_frame::Command, server_frame::Body, update::Kind as UpdateKind,
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{accounts::Account, messages::Run, plan::SplitMix, record::Observation};
@@ -46,6 +46,9 @@ pub struct Device {
     run: Arc<Run>,
     account: Account,
     device_id: String,
+    /// Which server to go to next.
+    server: usize,
+    silence_max: Duration,
     resume: Resume,
     request: u32,
     /// In the order in which they were sent; sent again after a reconnect.
@@ -67,12 +70,16 @@ enum Next {
 impl Device {
     /// For one user.
     pub fn new(run: Arc<Run>, account: Account, number: u64) -> Self {
-        let random = SplitMix(run.args.seed ^ number);
+        let mut random = SplitMix(run.args.seed ^ number);
+        let server = random.below(run.servers.len());
+        let silence_max = Duration::from_secs_f64(run.args.silence_seconds);
         let device_id = format!("load-{number}");
         Self {
             run,
             account,
             device_id,
+            server,
+            silence_max,
             resume: Resume::default(),
             request: 0,
             unacknowledged: VecDeque::new(),
@@ -94,7 +101,9 @@ impl Device {
         let mut heartbeat_at = Instant::now() + tidings_schemas::limits::HEARTBEAT_INTERVAL;
         loop {
             let retry_at = self.unacknowledged.iter().filter_map(|waiting| waiting.retry_at).min();
-            let wake_at = [Some(heartbeat_at), self.receipts_due, retry_at].into_iter().flatten().min();
+            let silent_at = socket.heard_at() + self.silence_max;
+            let wake_at =
+                [Some(heartbeat_at), self.receipts_due, retry_at, Some(silent_at)].into_iter().flatten().min();
             let next = tokio::select! {
                 biased;
                 frame = socket.next() => match frame {
@@ -114,7 +123,7 @@ impl Device {
                 Next::Job(job) => self.begin(&mut socket, job).await.is_ok(),
                 Next::Timer => {
                     let now = Instant::now();
-                    let mut kept = self.send_receipts(&mut socket, now).await.is_ok();
+                    let mut kept = now < silent_at && self.send_receipts(&mut socket, now).await.is_ok();
                     kept = kept && self.retry(&mut socket, now).await.is_ok();
                     if now >= heartbeat_at {
                         heartbeat_at = now + tidings_schemas::limits::HEARTBEAT_INTERVAL;
@@ -139,10 +148,17 @@ impl Device {
         let mut tries = 0_u32;
         loop {
             let run = Arc::clone(&self.run);
-            match Socket::connect(&run.server, run.args.format, &self.account.token, &self.device_id, &self.resume)
-                .await
-            {
+            let server = &run.servers[self.server % run.servers.len()];
+            let connecting =
+                Socket::connect(server, run.args.format, &self.account.token, &self.device_id, &self.resume);
+            let connected = match timeout(self.silence_max, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => Err(anyhow!("no welcome in time")),
+            };
+            self.server += 1;
+            match connected {
                 Ok((mut socket, welcome)) => {
+                    self.server -= 1;
                     self.welcomed(&welcome)?;
                     if self.send_again(&mut socket).await.is_ok() {
                         return Ok(socket);

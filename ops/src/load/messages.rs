@@ -40,8 +40,8 @@ const CONCURRENT_REQUESTS: usize = 16;
 pub struct Run {
     /// The command line.
     pub args: LoadArgs,
-    /// The server.
-    pub server: Server,
+    /// The servers, at least one.
+    pub servers: Vec<Server>,
     /// Who sends what when.
     pub plan: Plan,
     /// The server's ids of the plan's conversations.
@@ -137,8 +137,8 @@ pub async fn find_max(args: &LoadArgs, p99_ms_max: f64) -> Result<()> {
 }
 
 async fn measure(args: &LoadArgs) -> Result<Summary> {
-    let server = Server::parse(&args.url)?;
-    let api = Api::new(server.clone());
+    let servers = args.servers()?;
+    let api = Api::new(args.server()?);
     let nonce = SystemEntropy.next_u64();
     let users = accounts::obtain(&api, args.users, args.accounts.as_deref(), &format!("{:08x}", nonce >> 32)).await?;
     let plan = Plan::new(args.users, args.groups, args.group_size, args.group_share, args.rate, args.seed);
@@ -153,7 +153,7 @@ async fn measure(args: &LoadArgs) -> Result<Summary> {
     let recorder = Recorder::new(args.record.as_deref())?;
     let run = Arc::new(Run {
         args: args.clone(),
-        server,
+        servers,
         plan,
         conversation_ids,
         text: "x".repeat(args.text_bytes),

@@ -20,16 +20,19 @@ pub mod stats;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::client::Format;
+use crate::client::{Format, Server};
 
 /// What to do, from the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadArgs {
-    /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    /// The server. May be repeated: clients then come to any of them, and go to another when one fails them.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: Vec<String>,
+    /// A connection on which nothing has come for so long, not even a ping, is given up.
+    #[arg(long, default_value_t = 60.0)]
+    pub silence_seconds: f64,
     /// Users. Each has one connection, unless --connections says otherwise.
     #[arg(long, default_value_t = 100)]
     pub users: usize,
@@ -93,7 +96,18 @@ pub struct LoadArgs {
 }
 
 impl LoadArgs {
+    /// The servers.
+    pub fn servers(&self) -> Result<Vec<Server>> {
+        self.url.iter().map(|url| Server::parse(url)).collect()
+    }
+
+    /// The first of them: for what is measured on one.
+    pub fn server(&self) -> Result<Server> {
+        self.servers()?.into_iter().next().context("--url is missing")
+    }
+
     fn validate(&self) -> Result<()> {
+        ensure!(self.silence_seconds >= 1.0 && self.silence_seconds <= 3_600.0, "--silence-seconds must be 1 to 3600");
         ensure!(self.users >= 2, "--users must be at least 2, for somebody to talk to");
         ensure!(self.rate > 0.0 && self.rate <= 1e6, "--rate must be above 0 and at most 1000000");
         ensure!(self.seconds > 0.0 && self.seconds <= 86_400.0, "--seconds must be above 0 and at most 86400");
