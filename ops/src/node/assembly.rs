@@ -16,7 +16,7 @@ use tidings_dataflow::{
     views::{projection, store::FjallViews},
 };
 use tidings_edge::{self as edge, Dependencies};
-use tidings_ingest::{EmbeddedLog, Log};
+use tidings_ingest::Log;
 use tidings_schemas::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy},
     views::ViewStore,
@@ -44,21 +44,12 @@ pub(super) async fn start(settings: Settings) -> Result<Node> {
     let data = settings.node.data.clone();
     std::fs::create_dir_all(&data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
 
-    let mut log_config = settings.log;
-    log_config.directory = data.join("log");
-    let (log_clock, log_entropy) = (Arc::clone(&clock), Arc::clone(&entropy));
-    let log = tokio::task::spawn_blocking(move || EmbeddedLog::open(&log_config, log_clock, log_entropy))
-        .await
-        .context("the log's start failed")?
-        .context("cannot open the log")?;
-    let embedded = Arc::new(log);
-    let log: Arc<dyn Log> = Arc::clone(&embedded) as _;
+    let mut registry = Registry::default();
+    let log = super::log::open(&settings, &data, &clock, &entropy, &mut registry).await?;
     let views =
         FjallViews::open(&data.join("views"), log.log_id(), &settings.views).context("cannot open the views")?;
     let store: Arc<dyn ViewStore> = Arc::new(views.clone());
 
-    let mut registry = Registry::default();
-    tidings_ingest::embedded::metrics::register(&embedded, &mut registry);
     let health = Arc::new(Health::default());
     let group_members_max = settings.dataflow.conversations.group_members_max;
     let mut dataflow = settings.dataflow;

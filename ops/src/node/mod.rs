@@ -1,12 +1,13 @@
 //! `tidings up`: every role in one process, on the embedded default.
 //!
 //! - [`assembly`]: puts the parts together, in the order in which they need each other, and takes them down in reverse.
-//! - [`archive`]: the archive's parts; [`history`]: the archive as the edge reads it. [`health`]: readiness and metrics.
+//! - [`log`]: the log, on whichever implementation is set. [`archive`]: the archive's parts; [`history`]: the archive as the edge reads it. [`health`]: readiness and metrics.
 
 mod archive;
 mod assembly;
 mod health;
 mod history;
+mod log;
 
 use std::{net::SocketAddr, path::PathBuf};
 

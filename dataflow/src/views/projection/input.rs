@@ -33,6 +33,8 @@ pub(super) struct Input {
     reader: Box<dyn LogReader>,
     next_offset: u64,
     source_next_offset: u64,
+    /// The partition's end when it was opened.
+    end_at_open: u64,
     records: Vec<StoredRecord>,
 }
 
@@ -93,7 +95,8 @@ impl Input {
         }
         let mut reader = log.reader(topic, partition, next_offset)?;
         reader.wake_with(wake);
-        Ok(Self { topic, partition, reader, next_offset, source_next_offset, records: Vec::new() })
+        let (end_at_open, records) = (range.end, Vec::new());
+        Ok(Self { topic, partition, reader, next_offset, source_next_offset, end_at_open, records })
     }
 
     /// Takes the next records in and adds their steps; gives whether there may be more at once.
@@ -152,9 +155,15 @@ impl Input {
         std::iter::once(own).chain(source)
     }
 
-    /// Records on the log that are not yet taken in.
+    /// Whether all that was on the log when the partition was opened is taken in. That a look finds nothing does not
+    /// say so: the records may be on their way.
+    pub(super) fn has_reached_end_at_open(&self) -> bool {
+        self.next_offset >= self.end_at_open
+    }
+
+    /// Records on the log, as far as is known here, that are not yet taken in.
     pub(super) fn lag(&self, log: &Arc<dyn Log>) -> u64 {
-        let end = log.range(self.topic, self.partition).map_or(self.next_offset, |range| range.end);
+        let end = log.end_seen(self.topic, self.partition).unwrap_or(self.next_offset);
         end.saturating_sub(self.next_offset)
     }
 }

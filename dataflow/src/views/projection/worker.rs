@@ -104,7 +104,9 @@ impl Worker {
                 has_more |= taken == Taken::More;
             }
             if positions.is_empty() {
-                self.signal.caught_up.store(true, Ordering::Release);
+                if inputs.iter().all(Input::has_reached_end_at_open) {
+                    self.signal.caught_up.store(true, Ordering::Release);
+                }
                 applied_at = None;
                 // The pause above may have taken the wake-up that came with the stop.
                 if !self.signal.is_stopping() {
