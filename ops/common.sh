@@ -37,6 +37,11 @@ need_toolchains() {
   [ -f "$HOME/.cargo/env" ] && . "$HOME/.cargo/env"
   command -v cargo >/dev/null || die "there is no cargo (install Rust $(rust_version) or newer with rustup, see rust-lang.org)"
   need cc gcc "install a C compiler"
+  # librdkafka is built from source, with the system's OpenSSL.
+  need c++ g++ "install a C++ compiler"
+  need make make "install make"
+  need pkg-config pkg-config "install pkg-config"
+  pkg-config --exists libssl || debian_packages libssl-dev || die "there is no OpenSSL to build with (Debian: libssl-dev)"
   need node nodejs "install Node.js 20 or newer"
   need npm npm "install npm"
 }

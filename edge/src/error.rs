@@ -93,6 +93,13 @@ impl From<tidings_ingest::AppendError> for ApiError {
     }
 }
 
+impl From<tidings_ingest::LogError> for ApiError {
+    fn from(error: tidings_ingest::LogError) -> Self {
+        tracing::warn!(%error, "the log did not answer");
+        Self::unavailable("the log does not answer at the moment: try again")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use hashbrown::HashMap;
-use tidings_ingest::Log;
+use tidings_ingest::{Log, LogExt as _};
 use tidings_schemas::{
     clock::Clock,
     ids::{ConversationId, UserId},
@@ -77,10 +77,10 @@ impl Membership {
     /// Waits until the views hold all that is on the log about the conversation by now.
     ///
     /// # Errors
-    /// `unavailable`: they don't within `VIEW_WAIT_TIMEOUT`.
+    /// `unavailable`: they don't within `VIEW_WAIT_TIMEOUT`, or the log does not say what it has.
     pub async fn wait_conversation(&self, conversation: ConversationId) -> Result<(), ApiError> {
         let partition = conversation_partition(conversation, self.log.partitions(Topic::Timeline));
-        let end = self.log.range(Topic::Timeline, partition).map_or(0, |range| range.end);
+        let end = self.log.range_now(Topic::Timeline, partition).await?.end;
         if let Some(last) = end.checked_sub(1) {
             self.reads.views().wait_past(Topic::Timeline, partition, last, VIEW_WAIT_TIMEOUT).await?;
         }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::error::{AppendError, LogError};
-use crate::log::{Log, LogReader, NewRecord, StoredRecord};
+use tidings_schemas::topics::Topic;
 
-/// Async append for every [`Log`].
+use crate::error::{AppendError, LogError};
+use crate::log::{Log, LogReader, NewRecord, OffsetRange, StoredRecord};
+
+/// Async calls for every [`Log`].
 pub trait LogExt: Log {
     /// Appends all of `records` as one call of [`Log::append_with`], and waits until they are durable. The records are
     /// queued when this is called, not when the future is first polled; dropping the future does not take them back.
@@ -19,6 +21,21 @@ pub trait LogExt: Log {
         async move {
             answered.await.unwrap_or_else(|_| {
                 Err(AppendError::Unknown { reason: "the log ended before it answered: restart the program".into() })
+            })
+        }
+    }
+
+    /// What a partition holds now, as [`Log::range`] gives it, without blocking the thread.
+    fn range_now(
+        &self,
+        topic: Topic,
+        partition: u32,
+    ) -> impl Future<Output = Result<OffsetRange, LogError>> + Send + 'static {
+        let (answer, answered) = oneshot::channel();
+        self.range_with(topic, partition, Box::new(move |range| drop(answer.send(range))));
+        async move {
+            answered.await.unwrap_or_else(|_| {
+                Err(LogError::Unavailable { reason: "the log ended before it answered: restart the program".into() })
             })
         }
     }

@@ -117,17 +117,31 @@ pub enum LogError {
         /// `pid N`, as the other process has written it.
         holder: String,
     },
-    /// The log's directory and the settings do not fit.
-    #[error("the log in {} does not fit the settings: {what}; {hint}", directory.display())]
+    /// The log and the settings do not fit.
+    #[error("the log in {place} does not fit the settings: {what}; {hint}")]
     Mismatch {
-        /// The log's directory.
-        directory: PathBuf,
+        /// The log's directory, or its brokers and topics.
+        place: String,
         /// What differs.
         what: String,
         /// What to do.
         hint: &'static str,
     },
-    /// The log has no connection to where it stands.
+    /// Records are missing in the middle of a partition.
+    #[error("{} partition {partition} lacks the records from offset {from} to {to}: {hint}", topic.name())]
+    Missing {
+        /// The topic.
+        topic: Topic,
+        /// The partition.
+        partition: u32,
+        /// The first that is missing.
+        from: u64,
+        /// The first that is there again.
+        to: u64,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The log has no connection to where it stands. The same call can succeed later.
     #[error("the log cannot be read: {reason}")]
     Unavailable {
         /// What went wrong, with a hint.
@@ -136,7 +150,7 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether the same read can succeed later.
+    /// Whether the same call can succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }

@@ -2,8 +2,10 @@
 //!
 //! - [`log`]: the port. [`Log`] appends and opens readers, [`LogReader`] reads one partition from an offset.
 //! - [`error`]: why an append or a read was refused, with the code that a client sees.
-//! - [`embedded`]: the implementation that needs nothing but a directory.
-//! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`].
+//! - [`embedded`]: the implementation that needs nothing but a directory. [`kafka`]: the one for many processes.
+//! - [`settings`]: what the settings of both have in common.
+//! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`]. [`waiting`]: for callers
+//!   with a thread of their own.
 //! - `conformance` (a feature): what every implementation must pass.
 
 pub mod asynchronous;
@@ -11,10 +13,17 @@ pub mod asynchronous;
 pub mod conformance;
 pub mod embedded;
 pub mod error;
+pub mod kafka;
 pub mod log;
+pub mod settings;
+pub mod waiting;
 
 pub use asynchronous::{AsyncReader, LogExt};
 pub use embedded::EmbeddedLog;
 pub use embedded::config::EmbeddedConfig;
 pub use error::{AppendError, LogError};
-pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, StoredRecord, Wake};
+pub use kafka::KafkaLog;
+pub use kafka::config::KafkaConfig;
+pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange, StoredRecord, Wake};
+pub use settings::{PartitionCounts, Retention};
+pub use waiting::WaitingReader;

@@ -46,6 +46,9 @@ pub struct OffsetRange {
 /// Told the offsets, one for each record in order, once the records are durable; or why they are not in the log.
 pub type OnAppended = Box<dyn FnOnce(Result<Vec<u64>, AppendError>) + Send>;
 
+/// Told what a partition holds.
+pub type OnRange = Box<dyn FnOnce(Result<OffsetRange, LogError>) + Send>;
+
 /// Called when a reader may have something to read. Must be quick, must not panic.
 pub type Wake = Arc<dyn Fn() + Send + Sync>;
 
@@ -59,37 +62,58 @@ pub trait Log: Send + Sync + 'static {
 
     /// Appends all of `records`; never blocks.
     ///
-    /// The records of one call become durable together and visible to readers together, in the order of the call
-    /// (embedded: one atomic batch), and calls become visible in the order in which they were made. `on_appended` runs
-    /// exactly once: on the log's own thread after durability or failure, or at once on the caller's thread when the
-    /// call is refused. It must be quick. An empty call appends nothing and is answered after all calls before it.
+    /// The records of one call are in each partition in the order of the call, and calls become visible in each
+    /// partition in the order in which they were made. A reader of `deliveries` that sees a record of a call finds all
+    /// that the call has for other topics durable and readable. (Embedded: a call is one atomic batch, and calls become
+    /// visible in order over all partitions. Kafka: when a call fails, some of its partitions may hold their part of it;
+    /// within a partition, never a later record of the call without the earlier ones.) `on_appended` runs exactly once:
+    /// on the log's own thread after durability or failure, or at once on the caller's thread when the call is refused.
+    /// It must be quick. An empty call appends nothing and is answered after all calls before it.
     ///
     /// # Errors (given to `on_appended`)
     /// [`AppendError::Full`] when the queue is full; [`AppendError::TooLarge`] past `limits::RECORD_BYTES_MAX` or
-    /// `limits::APPEND_CALL_BYTES_MAX`; [`AppendError::UnknownPartition`]; [`AppendError::Unavailable`] on an I/O error.
+    /// `limits::APPEND_CALL_BYTES_MAX`; [`AppendError::UnknownPartition`]; [`AppendError::Unavailable`] when the records
+    /// are not in the log and never will be by this call; [`AppendError::Unknown`] when that cannot be known.
     fn append_with(&self, records: Vec<NewRecord>, on_appended: OnAppended);
 
-    /// What a partition holds now.
+    /// What a partition holds now: every append that was answered before the call is below the end. May ask over a
+    /// network, and then blocks until it has the answer or a time limit has passed: async callers use
+    /// `LogExt::range_now`.
     ///
     /// # Errors
-    /// [`LogError::UnknownPartition`].
+    /// [`LogError::UnknownPartition`], [`LogError::Unavailable`].
     fn range(&self, topic: Topic, partition: u32) -> Result<OffsetRange, LogError>;
+
+    /// As [`Log::range`], but never blocks: `on_range` runs exactly once, here or on a thread of the log. It must be
+    /// quick.
+    fn range_with(&self, topic: Topic, partition: u32, on_range: OnRange) {
+        on_range(self.range(topic, partition));
+    }
+
+    /// The end of a partition as far as this process has seen it by reading: for what is measured, not for what is
+    /// decided. Never blocks. `None`: it has not seen any.
+    fn end_seen(&self, topic: Topic, partition: u32) -> Option<u64> {
+        self.range(topic, partition).ok().map(|range| range.end)
+    }
 
     /// A reader whose first record is `from`. `from` may be the end: it then gives what is appended from now on.
     ///
     /// # Errors
-    /// [`LogError::OutOfRange`] when `from` is below the start or past the end; [`LogError::UnknownPartition`].
+    /// [`LogError::OutOfRange`] when `from` is below the start or past the end; [`LogError::UnknownPartition`];
+    /// [`LogError::Unavailable`].
     fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError>;
 }
 
 /// Reads one partition in order.
 pub trait LogReader: Send {
     /// Adds the next durable records to `into`, up to `max_bytes` of keys and values, but at least one if there is
-    /// one; returns how many. Never waits for an append; may read from disk.
+    /// one at hand; returns how many. Never waits for an append, nor for a network; may read from disk. So 0 means that
+    /// there is nothing more, or that it is still on its way: a wake-up tells when it has come. Who must have what is
+    /// below a known end compares `position` with it.
     ///
     /// # Errors
-    /// [`LogError::OutOfRange`] when retention has overtaken the reader; [`LogError::Corrupt`]; [`LogError::Io`]. The
-    /// position is then unchanged.
+    /// [`LogError::OutOfRange`] when retention has overtaken the reader; [`LogError::Corrupt`]; [`LogError::Io`];
+    /// [`LogError::Missing`]; [`LogError::Unavailable`]. The position is then unchanged.
     fn poll(&mut self, max_bytes: usize, into: &mut Vec<StoredRecord>) -> Result<usize, LogError>;
 
     /// From now on `wake` is called whenever records may be there that the last `poll` did not give: from any thread,

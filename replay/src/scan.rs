@@ -2,8 +2,11 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use tidings_ingest::{Log, LogError, LogReader, StoredRecord};
-use tidings_schemas::{limits::POLL_BYTES_MAX, topics::Topic};
+use tidings_ingest::{Log, LogError, StoredRecord, WaitingReader};
+use tidings_schemas::{
+    limits::{POLL_BYTES_MAX, SCAN_PATIENCE},
+    topics::Topic,
+};
 
 /// Why a scan ended early.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +32,7 @@ pub enum ScanError {
 pub struct Scan {
     topic: Topic,
     partition: u32,
-    reader: Box<dyn LogReader>,
+    reader: WaitingReader,
     buffer: VecDeque<StoredRecord>,
     next: u64,
     end: u64,
@@ -45,7 +48,7 @@ impl Scan {
         let kept = log.range(topic, partition)?;
         let next = offsets.start.max(kept.start);
         let end = offsets.end.min(kept.end);
-        let reader = log.reader(topic, partition, next.min(kept.end))?;
+        let reader = WaitingReader::new(log.reader(topic, partition, next.min(kept.end))?);
         Ok(Self { topic, partition, reader, buffer: VecDeque::new(), next, end })
     }
 
@@ -55,11 +58,14 @@ impl Scan {
         }
         if self.buffer.is_empty() {
             let mut records = Vec::new();
-            self.reader.poll(POLL_BYTES_MAX, &mut records)?;
+            self.reader.poll(POLL_BYTES_MAX, &mut records, SCAN_PATIENCE)?;
             self.buffer.extend(records);
         }
         // Everything below the end is there: it was when the scan began.
-        let Some(record) = self.buffer.pop_front() else { return Ok(None) };
+        let Some(record) = self.buffer.pop_front() else {
+            let reason = format!("nothing has come for {} s, and there is more", SCAN_PATIENCE.as_secs()).into();
+            return Err(LogError::Unavailable { reason }.into());
+        };
         if record.offset != self.next {
             let (topic, partition, expected) = (self.topic, self.partition, self.next);
             return Err(ScanError::Gap { topic, partition, expected, found: record.offset });

@@ -90,6 +90,16 @@ pub const APPEND_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const APPEND_QUEUE_RECORDS_MAX: usize = 262_144;
 /// Recent records of a partition that are kept in memory for live readers. Over: the oldest leave.
 pub const TAIL_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Records of one partition that are on their way to Kafka together, if they are not of a single larger call.
+pub const KAFKA_GROUP_RECORDS_MAX: usize = 10_000;
+/// One batch of records as Kafka stores it, if it is not a single larger record.
+pub const KAFKA_BATCH_BYTES: usize = 1024 * 1024;
+/// Readers of one partition of Kafka in one process. Over: no more can be opened.
+pub const KAFKA_READERS_PER_PARTITION_MAX: usize = 16;
+/// Who waits to be told what a partition of Kafka holds, in one process. Over: `unavailable`.
+pub const KAFKA_RANGES_WAITING_MAX: usize = 65_536;
+/// How long a replay waits for records that are on the log. Over: it ends with an error.
+pub const SCAN_PATIENCE: Duration = Duration::from_secs(30);
 /// What a reader takes in one poll.
 pub const POLL_BYTES_MAX: usize = 1024 * 1024;
 

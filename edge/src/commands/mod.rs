@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tidings_ingest::{Log, NewRecord};
+use tidings_ingest::{Log, LogExt as _, NewRecord};
 use tidings_schemas::{
     client,
     clock::{Clock, Entropy},
@@ -171,7 +171,7 @@ impl Commands {
             return Ok(());
         }
         for partition in 0..self.log.partitions(Topic::Directory) {
-            let end = self.log.range(Topic::Directory, partition).map_or(0, |range| range.end);
+            let end = self.log.range_now(Topic::Directory, partition).await?.end;
             if let Some(last) = end.checked_sub(1) {
                 self.reads.views().wait_past(Topic::Directory, partition, last, VIEW_WAIT_TIMEOUT).await?;
             }

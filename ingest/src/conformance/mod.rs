@@ -36,11 +36,11 @@ pub trait Fixture {
 }
 
 /// Makes one test of each case of the suite, on a new fixture each: `conformance_tests!(make_fixture)`, where
-/// `make_fixture` is a function without arguments.
+/// `make_fixture` is a function without arguments. Attributes before it stand at each test.
 #[macro_export]
 macro_rules! conformance_tests {
-    ($make:path) => {
-        $crate::conformance_tests!(@module appending, $make,
+    ($(#[$attribute:meta])* $make:path) => {
+        $crate::conformance_tests!(@module appending, [$(#[$attribute])*], $make,
             offsets_are_dense_and_in_call_order,
             threads_interleave_without_a_gap,
             a_batch_across_partitions_is_seen_whole,
@@ -49,7 +49,7 @@ macro_rules! conformance_tests {
             an_unknown_partition_is_refused,
             a_full_queue_refuses_at_once_and_recovers,
             a_panicking_caller_harms_nobody);
-        $crate::conformance_tests!(@module reading, $make,
+        $crate::conformance_tests!(@module reading, [$(#[$attribute])*], $make,
             any_bytes_come_back_untouched,
             readers_start_anywhere,
             out_of_range_is_an_error,
@@ -58,17 +58,23 @@ macro_rules! conformance_tests {
             no_wake_up_is_lost,
             each_record_is_followed_by_its_wake_up,
             a_wake_up_may_come_from_before,
+            readers_of_one_partition_do_not_share_a_position,
+            the_range_is_told_without_waiting,
             a_dropped_reader_is_not_woken,
             async_callers_append_and_wait);
-        $crate::conformance_tests!(@module reopening, $make,
+        $crate::conformance_tests!(@module reopening, [$(#[$attribute])*], $make,
             everything_is_still_there,
             the_log_keeps_its_identity);
     };
-    (@module $module:ident, $make:path, $($case:ident),* $(,)?) => {
-        $(#[test]
+    (@module $module:ident, $attributes:tt, $make:path, $($case:ident),* $(,)?) => {
+        $($crate::conformance_tests!(@case $module, $attributes, $make, $case);)*
+    };
+    (@case $module:ident, [$(#[$attribute:meta])*], $make:path, $case:ident) => {
+        #[test]
+        $(#[$attribute])*
         fn $case() {
             $crate::conformance::$module::$case(&mut $make());
-        })*
+        }
     };
 }
 
@@ -132,13 +138,27 @@ pub fn follow(reader: &mut dyn LogReader, count: usize) -> Vec<StoredRecord> {
     records
 }
 
+/// One poll that gives something: waits for the wake-up if the records are still on their way.
+pub fn poll_some(reader: &mut dyn LogReader, max_bytes: usize, into: &mut Vec<StoredRecord>) -> usize {
+    let bell = Arc::new(Bell::default());
+    let ringer = Arc::clone(&bell);
+    reader.wake_with(Arc::new(move || ringer.ring()));
+    loop {
+        let rung = bell.count();
+        match reader.poll(max_bytes, into).expect("readable") {
+            0 => bell.wait_past(rung),
+            count => return count,
+        }
+    }
+}
+
 /// All records of a partition from `from` to its present end.
 pub fn read_all(log: &dyn Log, topic: Topic, partition: u32, from: u64) -> Vec<StoredRecord> {
     let end = log.range(topic, partition).expect("a known partition").end;
     let mut reader = log.reader(topic, partition, from).expect("in range");
     let mut records = Vec::new();
     while reader.position() < end {
-        assert!(reader.poll(usize::MAX, &mut records).expect("readable") > 0, "a durable record is readable at once");
+        poll_some(&mut *reader, usize::MAX, &mut records);
     }
     for (index, record) in records.iter().enumerate() {
         assert_eq!(record.offset, from + index as u64, "offsets are dense");

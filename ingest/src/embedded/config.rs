@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidings_schemas::limits;
-use tidings_schemas::topics::{Partitions, Topic};
+use tidings_schemas::topics::Topic;
 
 use super::queue::QueueLimits;
+pub use crate::settings::{PartitionCounts, Retention};
 
 /// The embedded log's settings, as an operator writes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -44,59 +45,6 @@ impl Default for EmbeddedConfig {
     }
 }
 
-/// How many partitions each kind of topic has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct PartitionCounts {
-    /// `events` and `timeline`: shards of the conversations stage.
-    pub conversations: u32,
-    /// `signals`, `fanout`, `inbox` and `notifications`: shards of the recipients stage.
-    pub recipients: u32,
-    /// `deliveries`: the most edges there can be.
-    pub edges: u32,
-    /// `directory`.
-    pub directory: u32,
-}
-
-impl Default for PartitionCounts {
-    fn default() -> Self {
-        Self { conversations: 2, recipients: 2, edges: 4, directory: 1 }
-    }
-}
-
-impl From<PartitionCounts> for Partitions {
-    fn from(counts: PartitionCounts) -> Self {
-        let PartitionCounts { conversations, recipients, edges, directory } = counts;
-        Self { conversations, recipients, edges, directory }
-    }
-}
-
-/// How long a topic's records are kept. Whole files are dropped, oldest first, as soon as either limit is passed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Retention {
-    /// At least this long, in seconds. Left out: for good.
-    pub age_seconds: Option<u64>,
-    /// At least this many bytes of each partition. Left out: however many.
-    pub partition_bytes: Option<u64>,
-}
-
-const DAY_SECONDS: u64 = 24 * 60 * 60;
-
-impl Retention {
-    /// What a topic has if nothing is set. What views and archive are rebuilt from outlives the archive's year; the
-    /// directory says who owns which name, and is kept for good; the rest is of use for days.
-    pub fn default_of(topic: Topic) -> Self {
-        let days = match topic {
-            Topic::Directory => return Self::default(),
-            Topic::Events | Topic::Timeline | Topic::Inbox => 400,
-            Topic::Fanout | Topic::Notifications => 7,
-            Topic::Signals | Topic::Deliveries | Topic::Leases => 1,
-        };
-        Self { age_seconds: Some(days * DAY_SECONDS), partition_bytes: None }
-    }
-}
-
 /// The settings as the log uses them.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -114,8 +62,6 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn of(config: &EmbeddedConfig) -> Self {
-        let retention = Topic::ALL
-            .map(|topic| config.retention.get(topic.name()).copied().unwrap_or_else(|| Retention::default_of(topic)));
         Self {
             journal_segment_bytes: config.journal_segment_bytes,
             journal_segments_sealed_max: limits::JOURNAL_SEGMENTS_SEALED_MAX,
@@ -125,7 +71,7 @@ impl Settings {
             tail_cache_bytes_max: config.tail_cache_bytes_max,
             commit_bytes_max: limits::COMMIT_BYTES_MAX,
             queue: QueueLimits::default(),
-            retention,
+            retention: Retention::of_all(&config.retention),
         }
     }
 }

@@ -67,7 +67,7 @@ impl Manifest {
             serde_json::from_slice(&bytes).map_err(|error| damaged(format!("it is not a log's manifest ({error})")))?;
         if manifest.format > FORMAT {
             return Err(LogError::Mismatch {
-                directory: directory.to_owned(),
+                place: directory.display().to_string(),
                 what: format!("it has format {}, and this program knows {FORMAT} at most", manifest.format),
                 hint: "use the newer program that made it",
             });
@@ -104,7 +104,7 @@ impl Manifest {
             match (self.partitions_of(topic), asked.map(|asked| asked.of(topic))) {
                 (Some(stored), Some(asked)) if stored != asked => {
                     return Err(LogError::Mismatch {
-                        directory: directory.to_owned(),
+                        place: directory.display().to_string(),
                         what: format!("topic {} has {stored} partitions, and {asked} are set", topic.name()),
                         hint: "the number is fixed when a log is made: leave the setting out, or start a new log",
                     });
@@ -124,7 +124,11 @@ impl Manifest {
     /// Refuses a log of no partitions or too many.
     pub(crate) fn check(&self, directory: &Path) -> Result<(), LogError> {
         let refuse = |what: String| {
-            Err(LogError::Mismatch { directory: directory.to_owned(), what, hint: "set other numbers of partitions" })
+            Err(LogError::Mismatch {
+                place: directory.display().to_string(),
+                what,
+                hint: "set other numbers of partitions",
+            })
         };
         if let Some(entry) = self.topics.iter().find(|entry| entry.partitions == 0) {
             return refuse(format!("topic {} would have no partition", entry.name));

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidings_dataflow::{host::HostConfig, views};
 use tidings_edge::{auth::AuthConfig, config::Config as EdgeConfig, http::HttpConfig};
-use tidings_ingest::EmbeddedConfig;
+use tidings_ingest::{EmbeddedConfig, KafkaConfig};
 
 /// Every setting of every role.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +22,8 @@ pub struct Settings {
     pub node: NodeConfig,
     /// The embedded log.
     pub log: EmbeddedConfig,
+    /// The log on Kafka, with `node.log = "kafka"`.
+    pub kafka: KafkaConfig,
     /// The stages: what is accepted, who is told, who is online.
     pub dataflow: HostConfig,
     /// The embedded store of the views, which edges read.
@@ -46,6 +48,8 @@ pub struct Settings {
 pub struct NodeConfig {
     /// The folder of all data. Everything in it belongs to one Tidings.
     pub data: PathBuf,
+    /// Where the log is: `embedded` (in the data folder) or `kafka`.
+    pub log: LogKind,
     /// Where the views are: `embedded` (in the data folder) or `redis`.
     pub views: ViewsKind,
     /// Address of the probes and metrics of a process without an edge. Port 0: any free one, which is printed.
@@ -73,6 +77,7 @@ impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             data: PathBuf::from("data"),
+            log: LogKind::Embedded,
             views: ViewsKind::default(),
             probes_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             threads: 0,
@@ -80,6 +85,16 @@ impl Default for NodeConfig {
             log_json: false,
         }
     }
+}
+
+/// The implementations of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogKind {
+    /// In the data folder of this process, for this process alone.
+    Embedded,
+    /// On Kafka, for any number of processes.
+    Kafka,
 }
 
 /// The archive.

@@ -24,11 +24,11 @@ use super::{
     archive::RunningArchive,
     edge::RunningEdge,
     health::Health,
-    log::{self, OpenLog},
+    log,
     roles::Roles,
     views::{OpenViews, RunningProjection},
 };
-use crate::config::Settings;
+use crate::config::{LogKind, Settings};
 
 /// Everything that runs.
 pub(super) struct Node {
@@ -52,7 +52,9 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
 
     let mut registry = Registry::default();
     let health = Arc::new(Health::default());
-    let OpenLog { log, is_shared } = log::open(&settings, &data, &clock, &entropy, &mut registry).await?;
+    let log = log::open(&settings, &data, &clock, &entropy, &mut registry).await?;
+    // Then partitions and the numbers of edges are dealt out.
+    let is_shared = settings.node.log == LogKind::Kafka;
     if roles != Roles::ALL && !is_shared {
         bail!("the embedded log is of one process alone, which has all roles (hint: tidings up)");
     }

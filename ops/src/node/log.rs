@@ -1,37 +1,40 @@
-//! The log of a process, by its settings.
+//! The log of a process, on whichever implementation the settings name.
 
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
-use tidings_ingest::{EmbeddedLog, Log};
+use tidings_ingest::{EmbeddedLog, KafkaLog, Log, embedded, kafka};
 use tidings_schemas::clock::{Clock, Entropy};
 
-use crate::config::Settings;
+use crate::config::{LogKind, Settings};
 
-/// An open log.
-pub(super) struct OpenLog {
-    pub(super) log: Arc<dyn Log>,
-    /// Whether other processes may work on the same log: then partitions and edges' numbers are dealt out.
-    pub(super) is_shared: bool,
-}
-
-/// Opens the log that the settings name.
+/// Opens the log, and shows what it counts.
 pub(super) async fn open(
     settings: &Settings,
     data: &Path,
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     registry: &mut Registry,
-) -> Result<OpenLog> {
-    let mut config = settings.log.clone();
-    config.directory = data.join("log");
+) -> Result<Arc<dyn Log>> {
     let (clock, entropy) = (Arc::clone(clock), Arc::clone(entropy));
-    let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(&config, clock, entropy))
-        .await
-        .context("the log's start failed")?
-        .context("cannot open the log")?;
-    let log = Arc::new(opened);
-    tidings_ingest::embedded::metrics::register(&log, registry);
-    Ok(OpenLog { log, is_shared: false })
+    match settings.node.log {
+        LogKind::Embedded => {
+            let mut config = settings.log.clone();
+            config.directory = data.join("log");
+            let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(&config, clock, entropy)).await;
+            let log = Arc::new(opened.context("the log's start failed")?.context("cannot open the log")?);
+            embedded::metrics::register(&log, registry);
+            Ok(log)
+        }
+        LogKind::Kafka => {
+            let config = settings.kafka.clone();
+            let opened = tokio::task::spawn_blocking(move || KafkaLog::open(&config, clock, entropy)).await;
+            let log = opened.context("the log's start failed")?;
+            let log =
+                Arc::new(log.context("cannot open the log on Kafka (hint: ./ops/kafka start, --set kafka.brokers=…)")?);
+            kafka::metrics::register(&log, registry);
+            Ok(log)
+        }
+    }
 }

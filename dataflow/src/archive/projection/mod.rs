@@ -75,12 +75,13 @@ impl Positions {
         }
     }
 
-    /// Records of a topic on the log, in the partitions that are followed, that are not in the archive.
-    pub(super) fn lag(&self, log: &dyn Log, topic: Topic) -> u64 {
+    /// Records of a topic on the log, which ends where `end` says, in the partitions that are followed, that are not in the
+    /// archive.
+    pub(super) fn lag(&self, topic: Topic, end: impl Fn(Topic, u32) -> Option<u64>) -> u64 {
         let partitions = self.partitions.iter().filter(|known| known.0 == topic);
         let lag = partitions.map(|(topic, partition, next_offset)| match next_offset.load(Ordering::Acquire) {
             NOT_FOLLOWED => 0,
-            next_offset => log.range(*topic, *partition).map_or(0, |range| range.end).saturating_sub(next_offset),
+            next_offset => end(*topic, *partition).unwrap_or(0).saturating_sub(next_offset),
         });
         lag.sum()
     }
@@ -103,7 +104,8 @@ impl Handle {
 
     /// Records on the log, in the partitions that are followed, that are not in the archive.
     pub fn lag_records(&self) -> u64 {
-        TOPICS.into_iter().map(|topic| self.positions.lag(self.log.as_ref(), topic)).sum()
+        let end = |topic, partition| self.log.range(topic, partition).ok().map(|range| range.end);
+        TOPICS.into_iter().map(|topic| self.positions.lag(topic, end)).sum()
     }
 
     /// Waits until everything that is on the log when this is looked at is in the archive.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidings_ingest::{Log, LogError, Wake};
+use tidings_ingest::{Log, LogError, LogExt as _, Wake};
 use tidings_schemas::{limits, topics::Topic};
 use tokio::sync::{Mutex, Notify, watch};
 
@@ -98,7 +98,7 @@ impl Worker {
         let mut feeds = self.open_feeds(partitions, &progress, &woken)?;
         let progress = progress.into_iter().filter(|known| partitions.contains(&(known.topic, known.partition)));
         let progress: Vec<_> = progress.collect();
-        if self.finish_plans(&mut feeds, &progress).await?.is_err() {
+        if self.finish_plans(&mut feeds, &progress, &woken).await?.is_err() {
             return Ok(Stop);
         }
         *delay = *limits::ARCHIVE_RETRY_DELAY.start();
@@ -141,7 +141,12 @@ impl Worker {
     }
 
     /// Inserts again, in the same batches, the ranges whose insert was begun and not finished.
-    async fn finish_plans(&self, feeds: &mut [Feed], progress: &[Progress]) -> Result<Result<(), Stop>, Failure> {
+    async fn finish_plans(
+        &self,
+        feeds: &mut [Feed],
+        progress: &[Progress],
+        woken: &Notify,
+    ) -> Result<Result<(), Stop>, Failure> {
         let mut plans: BTreeMap<&str, Vec<(Topic, u32, u64)>> = BTreeMap::new();
         for known in progress {
             if let Some(planned) = &known.planned {
@@ -166,8 +171,14 @@ impl Worker {
                         break;
                     }
                     if taken == Taken::All {
-                        let first = feed.archived();
-                        return Err(broken(first, "the log ends before it: is it the log that the archive is of?"));
+                        if self.log.range_now(topic, partition).await?.end < end {
+                            let first = feed.archived();
+                            return Err(broken(first, "the log ends before it: is it the log that the archive is of?"));
+                        }
+                        // On their way. (A wake-up between the look and here is kept.)
+                        if let Err(stop) = self.wait_or_stop(woken.notified()).await {
+                            return Ok(Err(stop));
+                        }
                     }
                 }
             }
@@ -226,7 +237,8 @@ impl Worker {
 
     fn observe_lag(&self) {
         for topic in TOPICS {
-            self.metrics.lag(topic, self.positions.lag(self.log.as_ref(), topic));
+            let lag = self.positions.lag(topic, |topic, partition| self.log.end_seen(topic, partition));
+            self.metrics.lag(topic, lag);
         }
     }
 

@@ -42,6 +42,8 @@ pub(super) struct Input {
     taken: Offsets,
     /// What of it is in the views.
     applied: Offsets,
+    /// The partition's end when it was opened.
+    end_at_open: u64,
     records: Vec<StoredRecord>,
 }
 
@@ -104,7 +106,8 @@ impl Input {
         }
         let mut reader = log.reader(topic, partition, taken.own)?;
         reader.wake_with(wake);
-        Ok(Self { topic, partition, reader, taken, applied, records: Vec::new() })
+        let (end_at_open, records) = (range.end, Vec::new());
+        Ok(Self { topic, partition, reader, taken, applied, end_at_open, records })
     }
 
     /// Takes the next records in and adds their steps; gives how many bytes those were, and whether there may be more.
@@ -178,9 +181,15 @@ impl Input {
         std::iter::once(own).chain(source)
     }
 
-    /// Records on the log that are not yet taken in.
+    /// Whether all that was on the log when the partition was opened is taken in. That a look finds nothing does not
+    /// say so: the records may be on their way.
+    pub(super) fn has_reached_end_at_open(&self) -> bool {
+        self.taken.own >= self.end_at_open
+    }
+
+    /// Records on the log, as far as is known here, that are not yet taken in.
     pub(super) fn lag(&self, log: &Arc<dyn Log>) -> u64 {
-        let end = log.range(self.topic, self.partition).map_or(self.taken.own, |range| range.end);
+        let end = log.end_seen(self.topic, self.partition).unwrap_or(self.taken.own);
         end.saturating_sub(self.taken.own)
     }
 }

@@ -123,13 +123,14 @@ impl Worker {
                 applied_at = Some(now());
                 self.measure_lag(&inputs);
             }
-            let comes_to_end = !has_more && !was_at_end;
+            let is_at_end = !has_more && inputs.iter().all(Input::has_reached_end_at_open);
+            let comes_to_end = is_at_end && !was_at_end;
             was_at_end |= comes_to_end;
             if comes_to_end || now().saturating_duration_since(confirmed_at) >= VIEW_CONFIRM_INTERVAL {
                 self.confirm(&inputs, was_at_end)?;
                 confirmed_at = now();
             }
-            self.signal.caught_up.store(!has_more, Ordering::Release);
+            self.signal.caught_up.store(is_at_end, Ordering::Release);
             if taken == Taken::Nothing {
                 applied_at = None;
                 // The pause above may have taken the wake-up that came with the stop.

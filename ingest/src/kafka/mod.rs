@@ -1,0 +1,162 @@
+//! The log on Apache Kafka: any number of processes, as many brokers as are wanted. docs/KAFKA.md says what is promised
+//! and what less than by the embedded log.
+//!
+//! - [`config`]: the settings. [`stats`], [`metrics`]: what it counts.
+//! - `topics`, `identity`: the topics are made, and which log this is. `slots`: partitions by number. `client`: what
+//!   every client has.
+//! - `appender`, `call`, `lane`, `desk`, `producer`: from a call to its answer.
+//! - `fetcher`, `reader`: from the brokers to a reader. `ranges`, `watermark`: what partitions hold.
+
+pub mod config;
+pub mod metrics;
+pub mod stats;
+
+mod appender;
+mod call;
+mod client;
+mod desk;
+mod fetcher;
+mod identity;
+mod lane;
+mod producer;
+mod ranges;
+mod reader;
+mod slots;
+mod topics;
+mod watermark;
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tidings_schemas::clock::{Clock, Entropy};
+use tidings_schemas::topics::{Partitions, Topic};
+
+use self::appender::Appender;
+use self::config::KafkaConfig;
+use self::fetcher::Fetchers;
+use self::ranges::Ranges;
+use self::reader::KafkaReader;
+use self::slots::Slots;
+use self::stats::{Counters, Stats};
+use self::topics::Topics;
+use crate::error::LogError;
+use crate::log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange};
+
+/// A process' access to a log on Kafka. Dropping it waits a while for what is on its way; readers that are still there can
+/// read on.
+pub struct KafkaLog {
+    log_id: u128,
+    slots: Slots,
+    /// Each topic's name on the brokers, by [`Topic::index`].
+    names: Vec<Arc<str>>,
+    appender: Arc<Appender>,
+    fetchers: Arc<Fetchers>,
+    ranges: Arc<Ranges>,
+    counters: Arc<Counters>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl KafkaLog {
+    /// Opens the log on the configured brokers, or makes it: its topics, if they are missing. Blocks for as long as the
+    /// brokers take, but not much longer than `request_timeout_ms` for each question.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] when the brokers do not answer; [`LogError::Mismatch`] when settings are missing, or the
+    /// topics are not as they must be.
+    pub fn open(config: &KafkaConfig, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, LogError> {
+        let client = config.client()?;
+        let counters = Arc::new(Counters::default());
+        let unavailable = |what: &str, error: &dyn std::fmt::Display| LogError::Unavailable {
+            reason: format!("{what}: {error}").into(),
+        };
+        let asking = ranges::client(client.clone(), Arc::clone(&counters))
+            .map_err(|error| unavailable("the settings of [kafka] make no client", &error))?;
+        let topics = Topics::new(config, &client, &asking, &counters)?;
+        let identity = topics.open(&*clock, &*entropy)?;
+        drop(topics);
+        let slots = Slots::new(&Partitions::from(identity.partitions));
+        let names: Vec<Arc<str>> = Topic::ALL.iter().map(|topic| config.topic_name(*topic).into()).collect();
+        let appender = Appender::new(
+            producer::configure(client.clone(), config.linger_us),
+            slots.clone(),
+            &names,
+            config.delivery_timeout(),
+            clock,
+            Arc::clone(&counters),
+        )?;
+        let ranges = Ranges::new(asking, slots.clone(), names.clone(), config.request_timeout());
+        let mut log = Self {
+            log_id: identity.log_id(),
+            fetchers: Fetchers::new(client, config, Arc::clone(&counters)),
+            slots,
+            names,
+            appender,
+            ranges,
+            counters,
+            threads: Vec::new(),
+        };
+        let no_thread = |error| unavailable("no thread can be started", &error);
+        log.threads.push(log.appender.start().map_err(no_thread)?);
+        log.threads.push(log.ranges.start().map_err(no_thread)?);
+        Ok(log)
+    }
+
+    /// The counters as they stand.
+    pub fn stats(&self) -> Stats {
+        let (queue_records, queue_bytes) = self.appender.depth();
+        let (queue_records, queue_bytes) = (queue_records as u64, queue_bytes as u64);
+        Stats { queue_records, queue_bytes, ..self.counters.totals() }
+    }
+}
+
+impl Log for KafkaLog {
+    fn log_id(&self) -> u128 {
+        self.log_id
+    }
+
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.slots.partitions(topic)
+    }
+
+    fn append_with(&self, records: Vec<NewRecord>, on_appended: OnAppended) {
+        self.appender.append(records, on_appended);
+    }
+
+    fn range(&self, topic: Topic, partition: u32) -> Result<OffsetRange, LogError> {
+        self.ranges.ask(topic, partition)
+    }
+
+    fn range_with(&self, topic: Topic, partition: u32, on_range: OnRange) {
+        self.ranges.ask_with(topic, partition, on_range);
+    }
+
+    fn end_seen(&self, topic: Topic, partition: u32) -> Option<u64> {
+        let slot = self.slots.slot(topic, partition)?;
+        self.fetchers.end_seen(slot, &self.names[topic.index()], partition)
+    }
+
+    fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
+        let slot = self.slots.slot(topic, partition).ok_or(LogError::UnknownPartition { topic, partition })?;
+        let OffsetRange { start, end } = self.range(topic, partition)?;
+        if !(start..=end).contains(&from) {
+            return Err(LogError::OutOfRange { topic, partition, asked: from, start, end });
+        }
+        let (ranges, name) = (Arc::clone(&self.ranges), &self.names[topic.index()]);
+        Ok(Box::new(KafkaReader::open(&self.fetchers, ranges, (topic, partition), (slot, name), from)?))
+    }
+}
+
+impl Drop for KafkaLog {
+    fn drop(&mut self) {
+        self.appender.close();
+        self.ranges.close();
+        self.fetchers.close();
+        let current = thread::current().id();
+        for thread in self.threads.drain(..) {
+            // The last reference may have been a caller's, dropped on the log's own thread.
+            if thread.thread().id() != current && thread.join().is_err() {
+                tracing::error!("a thread of the log has panicked");
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Reads one partition from its queue of fetched records.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rdkafka::Message as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use tidings_schemas::topics::Topic;
+
+use super::fetcher::{Fetchers, Seat};
+use super::ranges::Ranges;
+use super::slots::Slot;
+use super::stats::add;
+use crate::error::LogError;
+use crate::log::{LogReader, OffsetRange, StoredRecord, Wake};
+
+/// See the module.
+pub(crate) struct KafkaReader {
+    topic: Topic,
+    partition: u32,
+    position: u64,
+    ranges: Arc<Ranges>,
+    signal: Arc<Signal>,
+    seat: Seat,
+    /// Met after records that had to be given out first.
+    failed: Option<LogError>,
+}
+
+/// Between a partition's queue and who waits for it. librdkafka tells only that an empty queue has become nonempty, and
+/// tells it once: a reader that has not seen the queue empty since may not wait.
+#[derive(Default)]
+struct Signal {
+    /// A wake-up is due when something comes: set by each look, taken by the wake-up.
+    is_armed: AtomicBool,
+    /// Something has come since the last look that found nothing.
+    has_more: AtomicBool,
+    wake: Mutex<Option<Wake>>,
+}
+
+impl Signal {
+    /// Runs under the queue's lock.
+    fn came(&self) {
+        self.has_more.store(true, Ordering::SeqCst);
+        if self.is_armed.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        let wake = self.wake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(wake) = wake {
+            wake();
+        }
+    }
+}
+
+impl KafkaReader {
+    /// Reads from `from`, which is in the range.
+    pub(crate) fn open(
+        fetchers: &Arc<Fetchers>,
+        ranges: Arc<Ranges>,
+        (topic, partition): (Topic, u32),
+        (slot, name): (Slot, &Arc<str>),
+        from: u64,
+    ) -> Result<Self, LogError> {
+        let signal = Arc::new(Signal::default());
+        let on_nonempty = {
+            let signal = Arc::clone(&signal);
+            move || signal.came()
+        };
+        let seat = fetchers.sit(slot, name, partition, from, on_nonempty)?;
+        Ok(Self { topic, partition, position: from, ranges, signal, seat, failed: None })
+    }
+
+    /// What an error of the partition's means for its reader.
+    fn error(&self, error: &KafkaError) -> Option<LogError> {
+        let (topic, partition, asked) = (self.topic, self.partition, self.position);
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => None,
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                Some(match self.ranges.ask(topic, partition) {
+                    Ok(OffsetRange { start, end }) => LogError::OutOfRange { topic, partition, asked, start, end },
+                    Err(error) => error,
+                })
+            }
+            _ => {
+                let reason = format!("{} partition {partition} from offset {asked} on: {error}", topic.name());
+                Some(LogError::Unavailable { reason: reason.into() })
+            }
+        }
+    }
+
+    fn gap(&self, position: u64, found: u64) -> LogError {
+        LogError::Missing {
+            topic: self.topic,
+            partition: self.partition,
+            from: position,
+            to: found,
+            hint: "the topic must not be compacted, and nobody else may write to it or delete from it",
+        }
+    }
+
+    /// Takes the next records from the queue, until it is empty, or there is enough.
+    fn take(&mut self, max_bytes: usize, into: &mut Vec<StoredRecord>) -> (usize, Option<LogError>) {
+        let (mut count, mut bytes) = (0, 0);
+        let mut buffer = BytesMut::new();
+        let Some(queue) = self.seat.queue() else { return (0, None) };
+        let mut position = self.position;
+        let failed = loop {
+            if count > 0 && bytes >= max_bytes {
+                // Not all was taken.
+                self.signal.has_more.store(true, Ordering::SeqCst);
+                break None;
+            }
+            let message = match queue.poll(Duration::ZERO) {
+                None => break None,
+                Some(Ok(message)) => message,
+                Some(Err(error)) => match self.error(&error) {
+                    None => continue,
+                    failed => break failed,
+                },
+            };
+            let offset = u64::try_from(message.offset()).unwrap_or(0);
+            if offset < position {
+                // Fetched twice around a change of leader.
+                continue;
+            }
+            if offset > position {
+                break Some(self.gap(position, offset));
+            }
+            let record = stored(offset, &message, &mut buffer);
+            bytes += record.key.len() + record.value.len();
+            count += 1;
+            position = offset + 1;
+            into.push(record);
+        };
+        self.position = position;
+        add(&self.seat.counters().read_records, count as u64);
+        add(&self.seat.counters().read_bytes, bytes as u64);
+        (count, failed)
+    }
+}
+
+/// The record, its bytes in a buffer that it shares with its neighbours.
+fn stored(offset: u64, message: &BorrowedMessage<'_>, buffer: &mut BytesMut) -> StoredRecord {
+    let key = message.key().unwrap_or_default();
+    let value = message.payload().unwrap_or_default();
+    buffer.extend_from_slice(key);
+    buffer.extend_from_slice(value);
+    let mut value = buffer.split().freeze();
+    let key = value.split_to(key.len());
+    StoredRecord { offset, timestamp_ms: message.timestamp().to_millis().unwrap_or(0), key, value }
+}
+
+impl LogReader for KafkaReader {
+    fn poll(&mut self, max_bytes: usize, into: &mut Vec<StoredRecord>) -> Result<usize, LogError> {
+        if let Some(failed) = self.failed.take() {
+            // The next look is at what the partition says then; where it cannot go on it says so again.
+            if !failed.is_retryable() {
+                self.failed = Some(failed.clone());
+            }
+            return Err(failed);
+        }
+        // Armed before the look: what comes after it is not slept through.
+        self.signal.is_armed.store(true, Ordering::SeqCst);
+        self.signal.has_more.store(false, Ordering::SeqCst);
+        let (count, failed) = self.take(max_bytes, into);
+        match failed {
+            None => Ok(count),
+            Some(failed) if count > 0 => {
+                // What was read is given out first.
+                self.signal.has_more.store(true, Ordering::SeqCst);
+                self.failed = Some(failed);
+                Ok(count)
+            }
+            Some(failed) => {
+                if !failed.is_retryable() {
+                    self.failed = Some(failed.clone());
+                }
+                Err(failed)
+            }
+        }
+    }
+
+    fn wake_with(&mut self, wake: Wake) {
+        *self.signal.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+        self.signal.is_armed.store(true, Ordering::SeqCst);
+        if self.signal.has_more.load(Ordering::SeqCst) && self.signal.is_armed.swap(false, Ordering::SeqCst) {
+            self.signal.wake();
+        }
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        // Nobody is woken for a reader that is gone.
+        *self.signal.wake.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
