@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tidings_ingest::{Log, NewRecord};
+use tidings_ingest::{Log, LogExt as _, NewRecord};
 use tidings_schemas::{
     client,
     clock::{Clock, Entropy},
