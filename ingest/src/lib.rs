@@ -6,6 +6,7 @@
 //! - [`settings`]: what the settings of both have in common.
 //! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`]. [`waiting`]: for callers
 //!   with a thread of their own.
+//! - [`group`]: which process does what. [`Groups`] are joined, a [`Membership`] says what is one's own.
 //! - `conformance` (a feature): what every implementation must pass.
 
 pub mod asynchronous;
@@ -13,6 +14,7 @@ pub mod asynchronous;
 pub mod conformance;
 pub mod embedded;
 pub mod error;
+pub mod group;
 pub mod kafka;
 pub mod log;
 pub mod settings;
@@ -22,6 +24,7 @@ pub use asynchronous::{AsyncReader, LogExt};
 pub use embedded::EmbeddedLog;
 pub use embedded::config::EmbeddedConfig;
 pub use error::{AppendError, LogError};
+pub use group::{Assignment, Groups, Membership};
 pub use kafka::KafkaLog;
 pub use kafka::config::KafkaConfig;
 pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange, StoredRecord, Wake};

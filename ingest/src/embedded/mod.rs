@@ -57,6 +57,7 @@ use self::state::Visible;
 use self::stats::{Counters, Stats, add};
 use self::writer::Writer;
 use crate::error::{AppendError, LogError};
+use crate::group::{Groups, Membership, SoleMember};
 use crate::log::{Log, LogReader, NewRecord, OffsetRange, OnAppended};
 
 const LOCK_FILE: &str = "lock";
@@ -266,6 +267,12 @@ impl Log for EmbeddedLog {
             return Err(LogError::OutOfRange { topic, partition, asked: from, start, end });
         }
         Ok(Box::new(EmbeddedReader::new(Arc::clone(&self.shared), topic, partition, slot, from)))
+    }
+}
+
+impl Groups for EmbeddedLog {
+    fn join(&self, _group: &str, topics: &[Topic]) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(SoleMember::of(self, topics)))
     }
 }
 

@@ -52,6 +52,8 @@ impl ClientContext for Context {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::warn!(client, facility, "kafka: {message}");
             }
+            // What is unusual among the settings is so on purpose.
+            _ if facility == "CONFWARN" => tracing::debug!(client, facility, "kafka: {message}"),
             RDKafkaLogLevel::Warning | RDKafkaLogLevel::Notice => tracing::info!(client, facility, "kafka: {message}"),
             RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => tracing::debug!(client, facility, "kafka: {message}"),
         }

@@ -6,6 +6,7 @@
 //!   every client has.
 //! - `appender`, `call`, `lane`, `desk`, `producer`: from a call to its answer.
 //! - `fetcher`, `reader`: from the brokers to a reader. `ranges`, `watermark`: what partitions hold.
+//! - `group`: which process does what.
 
 pub mod config;
 pub mod metrics;
@@ -16,6 +17,7 @@ mod call;
 mod client;
 mod desk;
 mod fetcher;
+mod group;
 mod identity;
 mod lane;
 mod producer;
@@ -34,18 +36,21 @@ use tidings_schemas::topics::{Partitions, Topic};
 use self::appender::Appender;
 use self::config::KafkaConfig;
 use self::fetcher::Fetchers;
+use self::group::GroupMember;
 use self::ranges::Ranges;
 use self::reader::KafkaReader;
 use self::slots::Slots;
 use self::stats::{Counters, Stats};
 use self::topics::Topics;
 use crate::error::LogError;
+use crate::group::{Groups, Membership};
 use crate::log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange};
 
 /// A process' access to a log on Kafka. Dropping it waits a while for what is on its way; readers that are still there can
 /// read on.
 pub struct KafkaLog {
     log_id: u128,
+    config: KafkaConfig,
     slots: Slots,
     /// Each topic's name on the brokers, by [`Topic::index`].
     names: Vec<Arc<str>>,
@@ -87,6 +92,7 @@ impl KafkaLog {
         let ranges = Ranges::new(asking, slots.clone(), names.clone(), config.request_timeout());
         let mut log = Self {
             log_id: identity.log_id(),
+            config: config.clone(),
             fetchers: Fetchers::new(client, config, Arc::clone(&counters)),
             slots,
             names,
@@ -143,6 +149,13 @@ impl Log for KafkaLog {
         }
         let (ranges, name) = (Arc::clone(&self.ranges), &self.names[topic.index()]);
         Ok(Box::new(KafkaReader::open(&self.fetchers, ranges, (topic, partition), (slot, name), from)?))
+    }
+}
+
+impl Groups for KafkaLog {
+    fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Membership>, LogError> {
+        let (client, counters) = (self.config.client()?, Arc::clone(&self.counters));
+        Ok(Box::new(GroupMember::join(&self.config, client, counters, group, topics)?))
     }
 }
 
