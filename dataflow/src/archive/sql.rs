@@ -136,14 +136,18 @@ impl<S: Sql> SqlArchive<S> {
         let number = self.comparisons.fetch_add(1, Ordering::Relaxed);
         let again = format!("{table}{COMPARISON}{:016x}_{number}", self.token);
         let engine = "ENGINE = MergeTree ORDER BY tuple() SETTINGS fsync_after_insert = 1, fsync_part_directory = 1";
-        self.sql.run(format!("CREATE TABLE {again} AS {table} {engine}")).await?;
-        self.insert_rows(&again, rows).await?;
         let missing = format!(
             "INSERT INTO {table} ({columns}) SELECT {columns} FROM {again} WHERE ({key}) NOT IN \
              (SELECT {key} FROM {table} WHERE ({key}) IN (SELECT {key} FROM {again}))"
         );
-        self.sql.run(missing).await?;
-        self.sql.run(format!("DROP TABLE {again} SYNC")).await.map(drop)
+        let compared = async {
+            self.sql.run(format!("CREATE TABLE {again} AS {table} {engine}")).await?;
+            self.insert_rows(&again, rows).await?;
+            self.sql.run(missing).await
+        };
+        let outcome = compared.await;
+        let dropped = self.sql.run(format!("DROP TABLE IF EXISTS {again} SYNC")).await;
+        outcome.and(dropped).map(drop)
     }
 
     async fn write_positions(&self, batch: &Batch, id: &str, done: bool) -> Result<(), ArchiveError> {
