@@ -75,7 +75,7 @@ async fn get(address: SocketAddr, sql: &str) -> Answer {
 
 async fn port(database: &str, writable: bool) -> (EmbeddedArchive, HttpHandle) {
     let archive = open(database).await;
-    let config = HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), writable };
+    let config = HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), writable, credentials: None };
     let handle = serve(&config, &archive).await.unwrap();
     (archive, handle)
 }

@@ -293,6 +293,8 @@ pub const ARCHIVE_MEMORY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 pub const ARCHIVE_READERS_MAX: usize = 2;
 /// Reads of history that wait. Over: `unavailable`.
 pub const ARCHIVE_READS_WAITING_MAX: usize = 256;
+/// Reads of history from a ClickHouse server that one process runs at once. More wait, up to the time-out of a call.
+pub const ARCHIVE_HTTP_READS_MAX: usize = 32;
 /// Rows of one read of history. Over: cut to it.
 pub const ARCHIVE_READ_ROWS_MAX: usize = 1_000;
 /// How long rows stay in the archive, in days: a setting's default.

@@ -1,6 +1,7 @@
 //! The archive: every entry, change, update and receipt, kept for SQL and for history beyond the views' tail.
 //!
-//! - [`store`]: the port. [`embedded`]: the implementation on the embedded engine, with its [`threads`].
+//! - [`store`]: the port. [`sql`]: its implementation, over whatever runs the statements.
+//! - [`embedded`]: the embedded engine, with its [`threads`]. [`clickhouse`]: a ClickHouse server, over HTTP.
 //! - [`projection`]: the consumer that writes the archive from the log.
 //! - [`http`]: a local ClickHouse-compatible port for analysts' tools.
 //! - [`libchdb`]: the ClickHouse engine as a shared library, behind a thin safe wrapper.
@@ -8,6 +9,7 @@
 //! - [`rows`]: from the log's records to rows and back. [`row_binary`]: the format of rows on their way in and out.
 //! - [`conformance`]: what every implementation of the port must pass.
 
+pub mod clickhouse;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod embedded;
@@ -17,9 +19,11 @@ pub mod migrations;
 pub mod projection;
 pub mod row_binary;
 pub mod rows;
+pub mod sql;
 pub mod store;
 pub mod tables;
 mod threads;
 
+pub use clickhouse::{ClickHouseArchive, ClickHouseConfig};
 pub use embedded::{ArchiveSettings, EmbeddedArchive};
 pub use store::{Archive, ArchiveError, Batch};

@@ -36,7 +36,7 @@ impl RowSet {
         let rows = Table::ALL.into_iter().zip(tables).map(|(table, (count, writer))| TableRows {
             table,
             count,
-            row_binary: writer.into_bytes(),
+            row_binary: writer.into_bytes().into(),
         });
         rows.filter(|rows| rows.count > 0).collect()
     }

@@ -6,6 +6,7 @@
 use std::{ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tidings_schemas::{
     ids::{ConversationId, MessageId, UserId},
@@ -48,7 +49,7 @@ pub struct TableRows {
     /// How many rows.
     pub count: usize,
     /// The rows in RowBinary, in the order of the table's columns.
-    pub row_binary: Vec<u8>,
+    pub row_binary: Bytes,
 }
 
 /// Ranges of records and all rows that follow from them.

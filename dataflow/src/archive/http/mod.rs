@@ -1,11 +1,13 @@
 //! A local ClickHouse-compatible HTTP port on the embedded archive, so that analysts' tools work unchanged.
 //!
-//! - [`request`]: what a client wants. [`statement`]: where an INSERT's data begin, and what is called.
+//! - [`access`]: who may. [`request`]: what a client wants. [`statement`]: where an INSERT's data begin, and what is called.
 //! - [`session`]: one request's statement, in a session of its own. [`reply`]: answers and errors as ClickHouse's.
 //!
-//! It is for this machine's people: no users, no passwords. Unless told otherwise it only reads; it gives no access to
-//! files or to other servers; time, memory, results and bodies are bounded. No compression, no sessions, no progress.
+//! It is for this machine's people, or, with a user and a password, for whoever has those. Unless told otherwise it only
+//! reads; it gives no access to files or to other servers; time, memory, results and bodies are bounded. No compression,
+//! no sessions, no progress. Queries read with `final`, so that no repeat is visible in any table.
 
+mod access;
 mod reply;
 mod request;
 mod session;
@@ -32,6 +34,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::access::Credentials;
 use self::{
     reply::{Refusal, Reply},
     session::Rules,
@@ -43,13 +46,15 @@ use super::{embedded::EmbeddedArchive, libchdb::Engine};
 pub struct HttpConfig {
     /// Address and port. Port 0: any free one.
     pub listen: SocketAddr,
-    /// Whether statements may change something. Everybody who reaches the port may, then.
+    /// Whether statements may change something. Everybody who may use the port may, then.
     pub writable: bool,
+    /// Who may use the port: without this, everybody who reaches it.
+    pub credentials: Option<Credentials>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8123)), writable: false }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8123)), writable: false, credentials: None }
     }
 }
 
@@ -78,6 +83,7 @@ impl HttpHandle {
 struct Port {
     engine: Engine,
     rules: Rules,
+    credentials: Option<Credentials>,
     listens_on_loopback: bool,
     running: Semaphore,
     queries: AtomicU64,
@@ -93,6 +99,7 @@ pub async fn serve(config: &HttpConfig, archive: &EmbeddedArchive) -> io::Result
     let port = Arc::new(Port {
         engine: archive.engine().clone(),
         rules: Rules { database: archive.settings().database.clone(), writable: config.writable },
+        credentials: config.credentials.clone(),
         listens_on_loopback: address.ip().is_loopback(),
         running: Semaphore::new(limits::ARCHIVE_SQL_QUERIES_MAX),
         queries: AtomicU64::new(0),
@@ -179,6 +186,10 @@ impl Port {
             _ => return Ok(reply::text(StatusCode::METHOD_NOT_ALLOWED, "Only GET and POST\n")),
         }
         let (head, body) = request.into_parts();
+        if let Some(credentials) = &self.credentials {
+            // Before a body is taken in.
+            credentials.check(head.uri.query().unwrap_or_default(), &head.headers)?;
+        }
         let body = read(body).await?;
         let request = request::parse(head.uri.query().unwrap_or_default(), &head.headers, body)?;
 

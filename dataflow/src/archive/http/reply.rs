@@ -20,6 +20,8 @@ pub(super) struct Refusal {
 const NOT_IMPLEMENTED: i32 = 48;
 /// ClickHouse's code for arguments that make no sense.
 const BAD_ARGUMENTS: i32 = 36;
+/// ClickHouse's code for a wrong user or password.
+const AUTHENTICATION_FAILED: i32 = 516;
 /// ClickHouse's code for too much.
 const QUERY_IS_TOO_LARGE: i32 = 307;
 
@@ -48,6 +50,12 @@ impl Refusal {
 
     pub(super) fn denied(message: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, code::ACCESS_DENIED, "ACCESS_DENIED", message)
+    }
+
+    /// The same whatever was wrong.
+    pub(super) fn not_authenticated() -> Self {
+        let message = "Authentication failed: the user or the password is not right, or there is none";
+        Self::new(StatusCode::FORBIDDEN, AUTHENTICATION_FAILED, "AUTHENTICATION_FAILED", message)
     }
 
     pub(super) fn busy() -> Self {

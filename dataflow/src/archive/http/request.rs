@@ -102,7 +102,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// The arguments of a URL, decoded; a value that is not UTF-8 is `None`.
-fn arguments(url_query: &str) -> impl Iterator<Item = (String, Option<String>)> + '_ {
+pub(super) fn arguments(url_query: &str) -> impl Iterator<Item = (String, Option<String>)> + '_ {
     url_query.split('&').filter(|argument| !argument.is_empty()).map(|argument| {
         let (name, value) = argument.split_once('=').unwrap_or((argument, ""));
         (String::from_utf8(decoded(name)).unwrap_or_default(), String::from_utf8(decoded(value)).ok())

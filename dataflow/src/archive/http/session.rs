@@ -59,6 +59,9 @@ fn open(engine: &Engine, rules: &Rules, request: &SqlRequest) -> Result<Connecti
     // `default` is what clients send that were told nothing; there is nothing of that name to see.
     let database = request.database.as_deref().filter(|name| *name != "default").unwrap_or(&rules.database);
     let mut setup = vec![format!("USE {}", quoted(database, '`'))];
+    // A repeat that no merge has removed yet is not shown. The same fact is always in the same month, so months need not
+    // be compared. Who wants to see what is stored can turn it off.
+    setup.push("SET final = 1, do_not_merge_across_partitions_select_final = 1".to_owned());
     for (name, value) in request.settings.iter().filter(|(name, _)| name != "readonly") {
         setup.push(format!("SET {name} = {}", quoted(value, '\'')));
     }

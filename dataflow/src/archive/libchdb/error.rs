@@ -80,7 +80,7 @@ pub mod code {
 impl EngineError {
     /// An error from the engine's message, which begins with `Code: N. DB::Exception: `, sometimes after a wrapper's
     /// own words.
-    pub(super) fn from_message(message: &str) -> Self {
+    pub(in crate::archive) fn from_message(message: &str) -> Self {
         let message = message.find("Code: ").map_or(message, |start| &message[start..]).trim_end();
         let code = message
             .strip_prefix("Code: ")

@@ -172,7 +172,7 @@ pub fn start(
         assigned,
         batch_is_of_one_partition: owners == Owners::Many,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = thread::Builder::new().name("archive".to_owned()).spawn(move || runtime.block_on(worker.run()))?;
     Ok(Handle { assignment, stop, thread: Some(thread), log, positions })
 }
