@@ -39,6 +39,7 @@ use crate::{
     rate_limits::{AddressLimit, RateLimit},
     read::{HistoryReader, Reads},
     receipts::Receipts,
+    revocations::Revocations,
     server::{self, Server},
     sessions::{SessionContext, Sessions},
     signals::Signals,
@@ -90,6 +91,12 @@ pub enum StartError {
     Deliveries {
         /// The number of the settings.
         edge_id: u32,
+        /// What the log says.
+        error: LogError,
+    },
+    /// The log's directory cannot be read.
+    #[error("the directory cannot be read: {error} (is the log there?)")]
+    Directory {
         /// What the log says.
         error: LogError,
     },
@@ -185,6 +192,12 @@ pub fn start(
     );
 
     let sessions = Arc::new(Sessions::default());
+    let revocations = Revocations {
+        sessions: Arc::clone(&sessions),
+        auth: Arc::clone(&auth_service),
+        reads: Arc::clone(&reads),
+        metrics: Arc::clone(&metrics),
+    };
     let connections = Arc::new(Connections::default());
     let deliveries = Deliveries {
         sessions: Arc::clone(&sessions),
@@ -231,7 +244,8 @@ pub fn start(
 
     let edge_id = config.edge_id;
     let deliveries = deliveries.start(&log, edge_id).map_err(|error| StartError::Deliveries { edge_id, error })?;
-    let tasks = vec![
+    let revocations = revocations.start(&log).map_err(|error| StartError::Directory { error })?;
+    let mut tasks = vec![
         deliveries,
         tick_signals(signals, sessions),
         sum_queues(Arc::clone(&connections), Arc::clone(&metrics)),
@@ -239,6 +253,7 @@ pub fn start(
         receipts.start(),
         tokio::spawn(server.accept(listener)),
     ];
+    tasks.extend(revocations);
     tracing::info!(%address, edge_id, "the edge is listening");
     Ok(Handle { address, config, entropy, connections, open, draining, tasks })
 }

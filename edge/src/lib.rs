@@ -6,7 +6,7 @@
 //! - [`connections`]: all open WebSockets. [`sessions`]: who is connected here, and each session's place in the user's update stream.
 //! - [`deliveries`]: reads this edge's partition and routes verdicts, pushes and notices.
 //! - [`signals`], [`receipts`]: batch what many clients say into few records.
-//! - [`verdicts`]: requests that wait. [`membership`]: whether a user is in a conversation.
+//! - [`revocations`]: ends the sessions of tokens that were ended. [`verdicts`]: requests that wait. [`membership`]: whether a user is in a conversation.
 //! - [`proxies`]: who a client behind a proxy is. [`rate_limits`], [`metrics`], [`error`], [`config`].
 
 pub mod auth;
@@ -24,6 +24,7 @@ pub mod proxies;
 pub mod rate_limits;
 pub mod read;
 pub mod receipts;
+pub mod revocations;
 pub mod server;
 pub mod sessions;
 pub mod signals;

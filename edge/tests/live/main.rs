@@ -6,5 +6,6 @@ mod bad_input;
 mod chat;
 mod pressure;
 mod resume;
+mod signing_out;
 mod support;
 mod watches;
