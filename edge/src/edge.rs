@@ -17,7 +17,7 @@ use tidings_schemas::{
     client::{self, server_frame::Body},
     clock::{Clock, Entropy},
     errors::CloseCode,
-    limits::{DRAIN_TIMEOUT, HEARTBEAT_BATCH_INTERVAL},
+    limits::{DRAIN_TIMEOUT, HEARTBEAT_BATCH_INTERVAL, TLS_RELOAD_INTERVAL},
     topics::{Partitions, Topic},
     views::ViewStore,
 };
@@ -43,6 +43,7 @@ use crate::{
     server::{self, Server},
     sessions::{SessionContext, Sessions},
     signals::Signals,
+    tls::{Certificate, TlsError},
     verdicts::Verdicts,
     websocket::{format::notice, task},
 };
@@ -94,6 +95,9 @@ pub enum StartError {
         /// What the log says.
         error: LogError,
     },
+    /// The certificate of the port, or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The log's directory cannot be read.
     #[error("the directory cannot be read: {error} (is the log there?)")]
     Directory {
@@ -126,6 +130,7 @@ pub fn start(
     registry: &mut Registry,
 ) -> Result<Handle, StartError> {
     let Dependencies { log, views, history, host, clock, entropy, data_directory, group_members_max } = dependencies;
+    let certificate = Certificate::open(&config.tls)?.map(Arc::new);
     let listen_failed = |error| StartError::Listen { address: config.listen, error };
     let listener = server::listen(config.listen).map_err(listen_failed)?;
     let address = listener.local_addr().map_err(listen_failed)?;
@@ -233,6 +238,7 @@ pub fn start(
     let server = Arc::new(Server {
         router,
         websocket,
+        certificate: certificate.clone(),
         origins,
         trusted_proxies: config.trusted_proxies.clone(),
         address_limit,
@@ -254,6 +260,7 @@ pub fn start(
         tokio::spawn(server.accept(listener)),
     ];
     tasks.extend(revocations);
+    tasks.extend(certificate.map(reload_certificate));
     tracing::info!(%address, edge_id, "the edge is listening");
     Ok(Handle { address, config, entropy, connections, open, draining, tasks })
 }
@@ -262,6 +269,12 @@ impl Handle {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its address for browsers: `https://` when it speaks TLS itself.
+    pub fn url(&self) -> String {
+        let scheme = if self.config.tls.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Goes away in good order: accepts nothing more, says `goaway`, closes with 4000 after a moment, waits (at most
@@ -330,6 +343,24 @@ fn tick_signals(signals: Arc<Signals>, sessions: Arc<Sessions>) -> JoinHandle<()
                         signals.watch(session.session_id(), watched, true);
                     });
                 }
+            }
+        }
+    })
+}
+
+/// Takes up a renewed certificate.
+fn reload_certificate(certificate: Arc<Certificate>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(TLS_RELOAD_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let certificate = Arc::clone(&certificate);
+            match tokio::task::spawn_blocking(move || certificate.reload()).await {
+                Ok(Ok(true)) => tracing::info!("the certificate has changed: new connections get the new one"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the changed certificate is no good: the old one stays"),
+                Err(error) => tracing::error!(%error, "the certificate cannot be read again"),
             }
         }
     })

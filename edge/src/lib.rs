@@ -1,6 +1,6 @@
 //! The edge node: what clients talk to. It holds no authoritative state; kill one, and its clients resume on another.
 //!
-//! - [`start`]: an edge as a whole. [`server`]: one port for both doors. [`http`]: the endpoints. [`websocket`]: a connection, from handshake to close.
+//! - [`start`]: an edge as a whole. [`server`]: one port for both doors. [`tls`]: TLS on it. [`http`]: the endpoints. [`websocket`]: a connection, from handshake to close.
 //! - [`auth`]: accounts, tokens, outside issuers. [`read`]: typed reads of the views and of the history behind them.
 //! - [`commands`]: what both doors call: a command becomes an event, and the event's verdict the reply.
 //! - [`connections`]: all open WebSockets. [`sessions`]: who is connected here, and each session's place in the user's update stream.
@@ -28,6 +28,7 @@ pub mod revocations;
 pub mod server;
 pub mod sessions;
 pub mod signals;
+pub mod tls;
 pub mod verdicts;
 pub mod websocket;
 

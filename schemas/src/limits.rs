@@ -232,8 +232,11 @@ pub const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 pub const RATE_LIMIT_KEYS_MAX: usize = 65_536;
 /// After the close frame the server waits this long for the client's.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
-/// The head of an HTTP request (and of the WebSocket handshake) must come within this. Else: closed.
+/// A TLS handshake, and then the head of an HTTP request (and of the WebSocket handshake), must come within this. Else:
+/// closed.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the certificate's files are looked at. What is renewed is in use within this.
+pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 /// The head of an HTTP request, in bytes. Over: 431 and closed.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 

@@ -8,4 +8,5 @@ mod pressure;
 mod resume;
 mod signing_out;
 mod support;
+mod tls;
 mod watches;
