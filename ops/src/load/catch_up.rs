@@ -10,7 +10,7 @@ use tidings_schemas::{
 use tokio::time::Instant;
 
 use super::{LoadArgs, accounts, stats::Latencies};
-use crate::client::{Api, Server, Socket, socket::Resume};
+use crate::client::{Api, Socket, socket::Resume};
 
 const ROUNDS: usize = 20;
 /// Below the default burst, so that the rate limit stays out of the measurement.
@@ -27,7 +27,7 @@ struct Summary {
 /// Sends `behind` messages to a user who is away, then measures the user's return, several times.
 #[allow(clippy::print_stdout, reason = "the program's output")]
 pub async fn run(args: &LoadArgs, behind: usize) -> Result<()> {
-    let server = Server::parse(&args.url)?;
+    let server = args.server.server()?;
     let api = Api::new(server.clone());
     let run = format!("{:08x}", SystemEntropy.next_u64() >> 32);
     let users = accounts::obtain(&api, 2, args.accounts.as_deref(), &run).await?;

@@ -31,7 +31,7 @@ struct Summary {
 /// Opens `count` connections, each with its `hello`, and holds them.
 #[allow(clippy::print_stdout, reason = "the program's output")]
 pub async fn run(args: &LoadArgs, count: usize) -> Result<()> {
-    let server = Server::parse(&args.url)?;
+    let server = args.server.server()?;
     let run = format!("{:08x}", SystemEntropy.next_u64() >> 32);
     let users = accounts::obtain(&Api::new(server.clone()), args.users, args.accounts.as_deref(), &run).await?;
     // What the first connection of all costs the server once is not a connection's cost.

@@ -137,7 +137,7 @@ pub async fn find_max(args: &LoadArgs, p99_ms_max: f64) -> Result<()> {
 }
 
 async fn measure(args: &LoadArgs) -> Result<Summary> {
-    let server = Server::parse(&args.url)?;
+    let server = args.server.server()?;
     let api = Api::new(server.clone());
     let nonce = SystemEntropy.next_u64();
     let users = accounts::obtain(&api, args.users, args.accounts.as_deref(), &format!("{:08x}", nonce >> 32)).await?;

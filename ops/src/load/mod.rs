@@ -22,14 +22,14 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use crate::client::Format;
+use crate::client::{Format, ServerArgs};
 
 /// What to do, from the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoadArgs {
-    /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    /// Where to.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// Users. Each has one connection, unless --connections says otherwise.
     #[arg(long, default_value_t = 100)]
     pub users: usize,

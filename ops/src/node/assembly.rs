@@ -123,8 +123,9 @@ fn web_directory() -> Option<PathBuf> {
 }
 
 impl Node {
-    pub(super) fn address(&self) -> SocketAddr {
-        self.edge.address()
+    /// The edge's address for browsers.
+    pub(super) fn url(&self) -> String {
+        self.edge.url()
     }
 
     pub(super) fn sql_address(&self) -> Option<SocketAddr> {

@@ -85,14 +85,14 @@ async fn stop_signal() -> Result<()> {
 
 #[allow(clippy::print_stdout, reason = "the program's output")]
 fn say_where_to_look(node: &assembly::Node) {
-    let address = node.address();
+    let url = node.url();
     println!("Tidings is up.");
-    println!("  web client      http://{address}/   (open it in two browsers)");
-    println!("  API reference   http://{address}/docs");
+    println!("  web client      {url}/   (open it in two browsers)");
+    println!("  API reference   {url}/docs");
     if let Some(sql) = node.sql_address() {
         println!("  SQL             curl 'http://{sql}/?query=SELECT+count()+FROM+messages'");
     }
-    println!("  metrics         http://{address}/metrics");
+    println!("  metrics         {url}/metrics");
     println!("  data            {}", node.data().display());
     println!("Ctrl-C stops it; kill -9 does no harm.");
 }
