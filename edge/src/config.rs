@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 use tidings_schemas::limits;
 
-use crate::proxies::Network;
+use crate::{proxies::Network, tls::TlsConfig};
 
 /// Settings of an edge node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,6 +52,8 @@ pub struct Config {
     /// What `goaway` tells clients to wait before they come back, at the least; each gets up to as much again, at random,
     /// so that they don't come all at once.
     pub drain_reconnect_after_ms: u32,
+    /// TLS on the port.
+    pub tls: TlsConfig,
 }
 
 impl Default for Config {
@@ -75,6 +77,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             drain_delay_ms: 500,
             drain_reconnect_after_ms: 1_000,
+            tls: TlsConfig::default(),
         }
     }
 }

@@ -17,7 +17,7 @@ use tidings_schemas::{
     client::{self, server_frame::Body},
     clock::{Clock, Entropy},
     errors::CloseCode,
-    limits::{DRAIN_TIMEOUT, HEARTBEAT_BATCH_INTERVAL},
+    limits::{DRAIN_TIMEOUT, HEARTBEAT_BATCH_INTERVAL, TLS_RELOAD_INTERVAL},
     topics::{Partitions, Topic},
     views::ViewStore,
 };
@@ -40,9 +40,11 @@ use crate::{
     rate_limits::{AddressLimit, RateLimit},
     read::{HistoryReader, Reads},
     receipts::Receipts,
+    revocations::Revocations,
     server::{self, Server},
     sessions::{SessionContext, Sessions},
     signals::Signals,
+    tls::{Certificate, TlsError},
     verdicts::Verdicts,
     websocket::{format::notice, task},
 };
@@ -98,6 +100,15 @@ pub enum StartError {
         /// What the log says.
         error: LogError,
     },
+    /// The certificate of the port, or its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The log's directory cannot be read.
+    #[error("the directory cannot be read: {error} (is the log there?)")]
+    Directory {
+        /// What the log says.
+        error: LogError,
+    },
 }
 
 /// A running edge. Dropping it stops nothing: call [`Handle::shutdown`].
@@ -125,6 +136,7 @@ pub fn start(
 ) -> Result<Handle, StartError> {
     let Dependencies { identity, log, views, history, host, clock, entropy, data_directory, group_members_max } =
         dependencies;
+    let certificate = Certificate::open(&config.tls)?.map(Arc::new);
     let listen_failed = |error| StartError::Listen { address: config.listen, error };
     let listener = server::listen(config.listen).map_err(listen_failed)?;
     let address = listener.local_addr().map_err(listen_failed)?;
@@ -191,6 +203,12 @@ pub fn start(
     );
 
     let sessions = Arc::new(Sessions::default());
+    let revocations = Revocations {
+        sessions: Arc::clone(&sessions),
+        auth: Arc::clone(&auth_service),
+        reads: Arc::clone(&reads),
+        metrics: Arc::clone(&metrics),
+    };
     let connections = Arc::new(Connections::default());
     let deliveries = Deliveries {
         sessions: Arc::clone(&sessions),
@@ -226,6 +244,7 @@ pub fn start(
     let server = Arc::new(Server {
         router,
         websocket,
+        certificate: certificate.clone(),
         origins,
         trusted_proxies: config.trusted_proxies.clone(),
         address_limit,
@@ -237,7 +256,8 @@ pub fn start(
 
     let edge_id = identity.edge_id;
     let deliveries = deliveries.start(&log, edge_id).map_err(|error| StartError::Deliveries { edge_id, error })?;
-    let tasks = vec![
+    let revocations = revocations.start(&log).map_err(|error| StartError::Directory { error })?;
+    let mut tasks = vec![
         deliveries,
         tick_signals(signals, sessions),
         sum_queues(Arc::clone(&connections), Arc::clone(&metrics)),
@@ -245,6 +265,8 @@ pub fn start(
         receipts.start(),
         tokio::spawn(server.accept(listener)),
     ];
+    tasks.extend(revocations);
+    tasks.extend(certificate.map(reload_certificate));
     tracing::info!(%address, edge_id, "the edge is listening");
     Ok(Handle { address, config, entropy, connections, open, draining, tasks })
 }
@@ -253,6 +275,12 @@ impl Handle {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its address for browsers: `https://` when it speaks TLS itself.
+    pub fn url(&self) -> String {
+        let scheme = if self.config.tls.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Goes away in good order: accepts nothing more, says `goaway`, closes with 4000 after a moment, waits (at most
@@ -321,6 +349,24 @@ fn tick_signals(signals: Arc<Signals>, sessions: Arc<Sessions>) -> JoinHandle<()
                         signals.watch(session.session_id(), watched, true);
                     });
                 }
+            }
+        }
+    })
+}
+
+/// Takes up a renewed certificate.
+fn reload_certificate(certificate: Arc<Certificate>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = interval(TLS_RELOAD_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let certificate = Arc::clone(&certificate);
+            match tokio::task::spawn_blocking(move || certificate.reload()).await {
+                Ok(Ok(true)) => tracing::info!("the certificate has changed: new connections get the new one"),
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::error!(%error, "the changed certificate is no good: the old one stays"),
+                Err(error) => tracing::error!(%error, "the certificate cannot be read again"),
             }
         }
     })

@@ -19,12 +19,13 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use socket2::{Domain, Protocol, Socket, Type};
-use tidings_schemas::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT};
+use socket2::{Domain, Protocol, Type};
+use tidings_schemas::limits::{CLOSE_LINGER, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT};
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -36,6 +37,7 @@ use crate::{
     metrics::{Door, Metrics},
     proxies::{Network, client_address},
     rate_limits::AddressLimit,
+    tls::{Certificate, Socket, Stream},
     websocket::{
         ending,
         handshake::{self, Accepted},
@@ -54,6 +56,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Server {
     pub(crate) router: Router,
     pub(crate) websocket: Arc<task::Context>,
+    /// With it, the port speaks TLS.
+    pub(crate) certificate: Option<Arc<Certificate>>,
     pub(crate) origins: Arc<Origins>,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) address_limit: Arc<AddressLimit>,
@@ -70,7 +74,7 @@ pub(crate) struct Server {
 /// # Errors
 /// The address is taken or not this machine's.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port that a killed edge has left behind can be taken at once.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -113,10 +117,25 @@ impl Server {
         }
         let overloaded = open > self.connections_max;
         let server = Arc::clone(self);
-        tokio::spawn(async move { server.serve_http(stream, peer, overloaded, counted).await });
+        let tls = self.certificate.as_ref().map(|certificate| certificate.current());
+        tokio::spawn(async move {
+            let stream = match tls {
+                None => Stream::Plain(stream),
+                // Boxed: a connection is this large once, for a moment.
+                Some(config) => match timeout(HTTP_HEAD_TIMEOUT, Box::pin(Stream::accept(stream, config))).await {
+                    Ok(Ok(stream)) => stream,
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "a TLS handshake failed");
+                        return server.metrics.dropped("tls_handshake_failed");
+                    }
+                    Err(_) => return server.metrics.dropped("tls_handshake_timeout"),
+                },
+            };
+            server.serve_http(stream, peer, overloaded, counted).await;
+        });
     }
 
-    async fn serve_http(self: Arc<Self>, stream: TcpStream, peer: IpAddr, overloaded: bool, counted: Counted) {
+    async fn serve_http(self: Arc<Self>, stream: Stream, peer: IpAddr, overloaded: bool, counted: Counted) {
         let accepted = Arc::new(Mutex::new(None));
         let gate = Gate {
             router: TowerToHyperService::new(self.router.clone()),
@@ -147,17 +166,20 @@ impl Server {
             tracing::debug!(%error, "an HTTP connection ended");
         }
         let accepted = accepted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let parts = connection.into_parts();
+        let mut stream = parts.io.into_inner();
         if let Some(accepted) = accepted {
-            let parts = connection.into_parts();
-            let stream = parts.io.into_inner();
-            self.serve_websocket(stream, parts.read_buf.to_vec(), &accepted, overloaded, counted);
+            self.serve_websocket(stream.into_socket(), parts.read_buf.to_vec(), &accepted, overloaded, counted);
+        } else if matches!(stream, Stream::Tls(_)) {
+            // So that the client knows the end from a cut. It may be gone already.
+            let _ = timeout(CLOSE_LINGER, stream.shutdown()).await;
         }
     }
 
     /// A task of its own, so that nothing of the HTTP connection stays in memory.
     fn serve_websocket(
         &self,
-        stream: TcpStream,
+        socket: Socket,
         already_read: Vec<u8>,
         accepted: &Accepted,
         overloaded: bool,
@@ -166,12 +188,12 @@ impl Server {
         let (context, metrics, format) = (Arc::clone(&self.websocket), Arc::clone(&self.metrics), accepted.format);
         if overloaded || *self.draining.borrow() {
             tokio::spawn(async move {
-                ending::refuse(stream, &metrics).await;
+                ending::refuse(socket, &metrics).await;
                 drop(counted);
             });
         } else {
             tokio::spawn(async move {
-                task::serve(context, stream, already_read, format).await;
+                task::serve(context, socket, already_read, format).await;
                 drop(counted);
             });
         }

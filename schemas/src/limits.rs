@@ -227,6 +227,14 @@ pub const PASSWORD_HASHES_RUNNING_MAX: usize = 2;
 pub const PASSWORD_HASHES_WAITING_MAX: usize = 256;
 /// A token, in bytes. Over: `unauthenticated`.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Tokens of one user that were ended before their time and are remembered until they expire. Over: all tokens as old as
+/// the oldest of them end with it, so that none comes back.
+pub const REVOKED_TOKENS_MAX: usize = 64;
+/// Users whose tokens' standing an edge remembers. Over: all are forgotten and read again.
+pub const TOKEN_STANDINGS_CACHED_MAX: usize = 65_536;
+/// How long an edge takes a token's standing for known without reading it again. An edge learns of an ended token from
+/// the log long before; this bounds what a read that crossed with it can do.
+pub const TOKEN_STANDING_AGE_MAX: Duration = Duration::from_secs(5);
 /// How long a token that the edge gives is valid, by default.
 pub const TOKEN_LIFETIME_DEFAULT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// An HTTP request from its head to its response. Over: `unavailable`.
@@ -267,8 +275,11 @@ pub const TYPING_INTERVAL: Duration = Duration::from_secs(1);
 pub const RATE_LIMIT_KEYS_MAX: usize = 65_536;
 /// After the close frame the server waits this long for the client's.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
-/// The head of an HTTP request (and of the WebSocket handshake) must come within this. Else: closed.
+/// A TLS handshake, and then the head of an HTTP request (and of the WebSocket handshake), must come within this. Else:
+/// closed.
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the certificate's files are looked at. What is renewed is in use within this.
+pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 /// The head of an HTTP request, in bytes. Over: 431 and closed.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 

@@ -34,6 +34,8 @@ pub(crate) struct Histories {
     next_offset: BTreeMap<UserId, u64>,
     at_ms: i64,
     recent: BTreeMap<(Topic, u32), Vec<NewRecord>>,
+    /// Who claimed a name, by the name's partition.
+    registered: BTreeMap<u32, Vec<UserId>>,
 }
 
 impl Histories {
@@ -47,6 +49,7 @@ impl Histories {
             next_offset: BTreeMap::new(),
             at_ms: 1_700_000_000_000,
             recent: BTreeMap::new(),
+            registered: BTreeMap::new(),
         }
     }
 
@@ -57,8 +60,8 @@ impl Histories {
         while records.len() < count {
             match self.random.random_range(0..100) {
                 0..55 => records.push(self.timeline()),
-                55..90 => records.push(self.inbox()),
-                90..95 => records.push(self.directory()),
+                55..85 => records.push(self.inbox()),
+                85..95 => records.push(self.directory()),
                 95..98 => records.extend(self.repeats()),
                 _ => records.push(self.broken()),
             }
@@ -357,15 +360,58 @@ impl Histories {
             1 => "x".repeat(VIEW_SORT_BYTES_MAX),
             _ => format!("name-{}", self.random.random_range(0..60)),
         };
-        let register = wire::RegisterUser {
-            user_id: Some(UserId(self.random.random()).into()),
-            username: username.clone(),
+        let partition = username_partition(&username, self.partitions.directory);
+        let body = match self.random.random_range(0..20) {
+            0 => None,
+            1..6 => Some(self.register(username)),
+            _ => Some(self.credentials(partition)),
+        };
+        // Now and then an edge's clock is ahead, by far.
+        let ahead_ms = if self.random.random_ratio(1, 300) { 1 << 60 } else { 0 };
+        let record = wire::DirectoryRecord { stamped_at_ms: self.at_ms + ahead_ms, body };
+        self.record(Topic::Directory, partition, record.encode_to_vec().into())
+    }
+
+    fn register(&mut self, username: String) -> Body {
+        let user = UserId(self.random.random());
+        let partition = username_partition(&username, self.partitions.directory);
+        self.registered.entry(partition).or_default().push(user);
+        Body::RegisterUser(wire::RegisterUser {
+            user_id: Some(user.into()),
+            username,
             display_name: format!("claim at {}", self.at_ms),
             password_hash: "$argon2id$".to_owned(),
-        };
-        let body = if self.random.random_ratio(1, 20) { None } else { Some(Body::RegisterUser(register)) };
-        let record = wire::DirectoryRecord { stamped_at_ms: self.at_ms, body };
-        let partition = username_partition(&username, self.partitions.directory);
-        self.record(Topic::Directory, partition, record.encode_to_vec().into())
+        })
+    }
+
+    /// Of somebody who claimed a name in the partition, in vain or not; mostly of the first ones, who have more and more.
+    fn credentials(&mut self, partition: u32) -> Body {
+        let unknown = UserId(self.random.random());
+        let registered = self.registered.get(&partition).map(Vec::as_slice).unwrap_or_default();
+        let many = if self.random.random_bool(0.9) { registered.len().min(1) } else { registered.len() };
+        let user_id = Some(registered[..many].choose(&mut self.random).copied().unwrap_or(unknown).into());
+        let issued_at_ms = self.at_ms - self.random.random_range(0..5_000);
+        match self.random.random_range(0..200) {
+            0 => Body::RevokeTokens(wire::RevokeTokens { user_id, valid_from_ms: issued_at_ms }),
+            1 => Body::ChangePassword(wire::ChangePassword {
+                user_id,
+                password_hash: format!("changed at {}", self.at_ms),
+                tokens_valid_from_ms: issued_at_ms,
+            }),
+            2 => {
+                // For good, so not of the first one.
+                let other = registered.get(1..).and_then(|others| others.choose(&mut self.random));
+                let user_id = Some(other.copied().unwrap_or(unknown).into());
+                Body::RevokeTokens(wire::RevokeTokens { user_id, valid_from_ms: i64::MAX })
+            }
+            _ => {
+                let token = wire::RevokedToken {
+                    token_id: Bytes::copy_from_slice(&self.random.random_range(0..500_u128).to_be_bytes()),
+                    issued_at_ms,
+                    expires_at_ms: issued_at_ms + self.random.random_range(0..1_000_000),
+                };
+                Body::RevokeToken(wire::RevokeToken { user_id, token: Some(token) })
+            }
+        }
     }
 }

@@ -42,6 +42,7 @@ use tidings_ingest::{
 };
 use tidings_schemas::{
     clock::{SystemClock, SystemEntropy},
+    limits::REVOKED_TOKENS_MAX,
     topics::{Partitions, Topic},
     views::ViewStore,
 };
@@ -153,7 +154,7 @@ fn copy_folder(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_history_in_any_batches_with_any_restarts_gives_the_model_s_rows() {
     let seeds = seeds(3);
-    let mut trimmed = (0, 0);
+    let (mut trimmed, mut revoked_max) = ((0, 0), 0);
     for seed in &seeds {
         println!("TIDINGS_SEED={seed}");
         let bench = Bench::new();
@@ -188,12 +189,15 @@ async fn any_history_in_any_batches_with_any_restarts_gives_the_model_s_rows() {
         bench.check(&views, &format!("TIDINGS_SEED={seed}")).await;
         handle.take().unwrap().shutdown().await;
         let model = bench.model();
+        let revoked = model.users.values().map(|row| row.revoked_tokens.len()).max();
+        revoked_max = revoked_max.max(revoked.unwrap_or(0));
         trimmed.0 += u32::from(model.entries.first_key_value().is_some_and(|((_, seq), _)| *seq > 1));
         trimmed.1 += u32::from(
             model.inbox.keys().any(|(user, offset)| *offset > 1 && !model.inbox.contains_key(&(*user, offset - 1))),
         );
     }
     assert!(seeds.len() == 1 || (trimmed.0 > 0 && trimmed.1 > 0), "no tail was trimmed: {trimmed:?}");
+    assert!(seeds.len() == 1 || revoked_max >= REVOKED_TOKENS_MAX / 2, "too few tokens ended: {revoked_max}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,10 @@ use prost::Message;
 use tidings_ingest::StoredRecord;
 use tidings_schemas::{
     ids::{ConversationId, MessageId, UserId, unpack_user_ids},
-    limits::{ENTRIES_TAIL_MAX, INBOX_TAIL_MAX, PAST_STAYS_MAX, VIEW_SORT_BYTES_MAX, VIEW_TRIM_ROWS},
+    limits::{
+        ENTRIES_TAIL_MAX, INBOX_TAIL_MAX, PAST_STAYS_MAX, REVOKED_TOKENS_MAX, STAMP_SKEW_MAX, VIEW_SORT_BYTES_MAX,
+        VIEW_TRIM_ROWS,
+    },
     topics::Topic,
     wire::{self, MembershipAction, Role, directory_record::Body, entry::Content, inbox_item, inbox_row},
 };
@@ -42,7 +45,7 @@ impl Model {
             }
             Topic::Directory => {
                 let Ok(directory) = wire::DirectoryRecord::decode(record.value.clone()) else { return };
-                self.directory(directory);
+                self.directory(directory, record.timestamp_ms);
             }
             _ => {}
         }
@@ -177,8 +180,40 @@ impl Model {
         }
     }
 
-    fn directory(&mut self, record: wire::DirectoryRecord) {
-        let Some(Body::RegisterUser(register)) = record.body else { return };
+    fn directory(&mut self, record: wire::DirectoryRecord, appended_at_ms: i64) {
+        let latest_ms = appended_at_ms + i64::try_from(STAMP_SKEW_MAX.as_millis()).unwrap();
+        let at_ms = record.stamped_at_ms.min(latest_ms);
+        match record.body {
+            Some(Body::RegisterUser(register)) => self.register(register, record.stamped_at_ms),
+            Some(Body::RevokeToken(revoke)) => self.credentials(revoke.user_id, at_ms, |row| {
+                let token = revoke.token.unwrap();
+                if !row.revoked_tokens.iter().any(|known| known.token_id == token.token_id) {
+                    row.revoked_tokens.push(token);
+                }
+                if row.revoked_tokens.len() > REVOKED_TOKENS_MAX {
+                    let oldest = row.revoked_tokens.iter().map(|token| token.issued_at_ms).min().unwrap();
+                    row.tokens_valid_from_ms = row.tokens_valid_from_ms.max(oldest + 1);
+                }
+            }),
+            Some(Body::RevokeTokens(revoke)) => self.credentials(revoke.user_id, at_ms, |row| {
+                row.tokens_valid_from_ms = row.tokens_valid_from_ms.max(revoke.valid_from_ms.min(latest_ms));
+            }),
+            Some(Body::ChangePassword(change)) => self.credentials(change.user_id, at_ms, |row| {
+                row.password_hash = change.password_hash;
+                row.tokens_valid_from_ms = row.tokens_valid_from_ms.max(change.tokens_valid_from_ms.min(latest_ms));
+            }),
+            None => {}
+        }
+    }
+
+    fn credentials(&mut self, user: Option<wire::Id>, at_ms: i64, change: impl FnOnce(&mut wire::UserRow)) {
+        let Some(row) = self.users.get_mut(&user.unwrap().into()) else { return };
+        row.revoked_tokens.retain(|token| token.expires_at_ms > at_ms);
+        change(row);
+        row.revoked_tokens.retain(|token| token.issued_at_ms >= row.tokens_valid_from_ms);
+    }
+
+    fn register(&mut self, register: wire::RegisterUser, at_ms: i64) {
         let Some(user) = register.user_id.map(UserId::from) else { return };
         let is_name = (1..=VIEW_SORT_BYTES_MAX).contains(&register.username.len());
         if !is_name || self.usernames.contains_key(&register.username) {
@@ -190,7 +225,8 @@ impl Model {
             username: register.username,
             display_name: register.display_name,
             password_hash: register.password_hash,
-            created_at_ms: record.stamped_at_ms,
+            created_at_ms: at_ms,
+            ..Default::default()
         };
         self.users.insert(user, row);
     }

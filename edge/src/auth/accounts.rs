@@ -10,7 +10,7 @@ use tidings_schemas::{
     limits::{PASSWORD_BYTES, VIEW_WAIT_TIMEOUT},
     time::Timestamp,
     topics::{Topic, username_partition},
-    wire,
+    wire::{self, directory_record::Body},
 };
 
 use super::{
@@ -91,35 +91,39 @@ impl Auth {
         display_name: String,
         password_hash: String,
     ) -> Result<UserId, ApiError> {
-        let partition = username_partition(&username, self.log.partitions(Topic::Directory));
-        let record = wire::DirectoryRecord {
-            stamped_at_ms: self.clock.now_ms(),
-            body: Some(wire::directory_record::Body::RegisterUser(wire::RegisterUser {
-                user_id: Some(user_id.into()),
-                username: username.clone(),
-                display_name,
-                password_hash,
-            })),
+        let register = wire::RegisterUser {
+            user_id: Some(user_id.into()),
+            username: username.clone(),
+            display_name,
+            password_hash,
         };
-        let record = NewRecord {
-            topic: Topic::Directory,
-            partition,
-            key: Bytes::copy_from_slice(username.as_bytes()),
-            value: record.encode_to_vec().into(),
-        };
-        let offsets = self.log.append(vec![record]).await?;
-        let offset = *offsets.first().ok_or_else(|| ApiError::internal("the log gave no offset"))?;
-        self.reads.views().wait_past(Topic::Directory, partition, offset, VIEW_WAIT_TIMEOUT).await?;
+        let key = Bytes::copy_from_slice(username.as_bytes());
+        self.enter(&username, key, Body::RegisterUser(register)).await?;
         let holder = self.reads.user_row_by_username(&username).await?.and_then(|row| row.user_id);
         holder.map(UserId::from).ok_or_else(|| ApiError::internal("the registration left no trace"))
     }
 
-    fn token_for(&self, user_id: UserId) -> Result<client::TokenResponse, ApiError> {
-        let now_ms = self.clock.now_ms();
+    /// Writes something about the holder of a name into the directory, and waits until the views have it.
+    pub(super) async fn enter(&self, username: &str, key: Bytes, body: Body) -> Result<(), ApiError> {
+        let partition = username_partition(username, self.log.partitions(Topic::Directory));
+        let record = wire::DirectoryRecord { stamped_at_ms: self.clock.now_ms(), body: Some(body) };
+        let value = record.encode_to_vec().into();
+        let offsets = self.log.append(vec![NewRecord { topic: Topic::Directory, partition, key, value }]).await?;
+        let offset = *offsets.first().ok_or_else(|| ApiError::internal("the log gave no offset"))?;
+        Ok(self.reads.views().wait_past(Topic::Directory, partition, offset, VIEW_WAIT_TIMEOUT).await?)
+    }
+
+    /// A token that is given now.
+    pub(super) fn token_for(&self, user_id: UserId) -> Result<client::TokenResponse, ApiError> {
+        self.token_issued_at(user_id, self.clock.now_ms())
+    }
+
+    /// A token that is given at a moment.
+    pub(super) fn token_issued_at(&self, user_id: UserId, now_ms: i64) -> Result<client::TokenResponse, ApiError> {
         let lifetime_ms = i64::try_from(self.config.token_lifetime_seconds).unwrap_or(i64::MAX).saturating_mul(1000);
         // A token says whole seconds, so the answer says the same.
         let expires_at_ms = now_ms.saturating_add(lifetime_ms).min(EXPIRES_AT_MS_MAX) / 1000 * 1000;
-        let token = tokens::issue(&self.keys, user_id, now_ms, expires_at_ms)?;
+        let token = tokens::issue(&self.keys, user_id, self.entropy.next_u128(), now_ms, expires_at_ms)?;
         let expires_at = Some(Timestamp::from_millis(expires_at_ms));
         Ok(client::TokenResponse { user_id: user_id.to_string(), token, expires_at })
     }

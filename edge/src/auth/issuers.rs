@@ -28,6 +28,8 @@ pub struct OutsideIdentity {
     pub name: String,
     /// When the token ends, in milliseconds since the Unix epoch.
     pub expires_at_ms: i64,
+    /// When it was issued; zero: it does not say.
+    pub issued_at_ms: i64,
 }
 
 /// The issuers whose tokens are taken.
@@ -155,6 +157,7 @@ impl Issuer {
             subject: subject.ok_or(TokenError::Invalid)?,
             name: text(&self.config.name_claim).unwrap_or_default(),
             expires_at_ms,
+            issued_at_ms: at_ms("iat").unwrap_or(0),
         })
     }
 
@@ -254,6 +257,10 @@ mod tests {
         let good = json!({"iss": "https://id.example", "aud": ["chat", "x"], "sub": "7", "name": "Ann", "exp": 100});
         let identity = issuers.verify(&token(None, &good), 50_000).unwrap();
         assert_eq!((identity.subject.as_str(), identity.name.as_str(), identity.expires_at_ms), ("7", "Ann", 100_000));
+        assert_eq!(identity.issued_at_ms, 0);
+        let mut dated = good.clone();
+        dated["iat"] = json!(40.5);
+        assert_eq!(issuers.verify(&token(None, &dated), 50_000).unwrap().issued_at_ms, 40_500);
 
         let table = [
             ("exp", json!(50), TokenError::Expired),

@@ -139,7 +139,7 @@ impl SigningKeys {
 }
 
 /// The bytes of a file that only its owner and its group may read.
-pub(super) fn read_secret_file(file: &Path) -> Result<Vec<u8>, KeysError> {
+pub(crate) fn read_secret_file(file: &Path) -> Result<Vec<u8>, KeysError> {
     let failed = |error| KeysError::Io { action: "read", file: file.to_owned(), error };
     let mode = fs::metadata(file).map_err(failed)?.mode() & 0o777;
     if mode & 0o007 != 0 {

@@ -4,12 +4,15 @@
 //! - [`passwords`]: argon2id, on threads of its own and never more than a few at once.
 //! - [`keys`]: the keys that our tokens are signed with. [`tokens`]: giving and checking them.
 //! - [`issuers`]: tokens of others. [`accounts`]: registration and signing in, through the directory.
+//! - [`credentials`]: another password, and the end of tokens. [`standing`]: whether a token was ended before its time.
 
 pub mod accounts;
 pub mod config;
+pub mod credentials;
 pub mod issuers;
 pub mod keys;
 pub mod passwords;
+pub mod standing;
 pub mod tokens;
 pub mod usernames;
 
@@ -26,16 +29,27 @@ pub use self::{
     config::{AuthConfig, IssuerConfig},
     keys::KeysError,
 };
-use self::{issuers::Issuers, keys::SigningKeys, passwords::Passwords};
+use self::{issuers::Issuers, keys::SigningKeys, passwords::Passwords, standing::Standings};
 use crate::{error::ApiError, read::Reads};
 
-/// Whose request it is.
+/// Whose request it is, and with which token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authenticated {
     /// The user.
     pub user_id: UserId,
     /// When the token ends, in milliseconds since the Unix epoch.
     pub expires_at_ms: i64,
+    /// Which token it is.
+    pub token: TokenMark,
+}
+
+/// What it takes to tell whether a token was ended before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenMark {
+    /// See [`tokens::token_id`].
+    pub id: u128,
+    /// When it was issued, in milliseconds since the Unix epoch; zero: it does not say.
+    pub issued_at_ms: i64,
 }
 
 /// Why a token is no good.
@@ -47,6 +61,9 @@ pub enum TokenError {
     /// It is none of ours, nor of an issuer that we know.
     #[error("the token is not valid: sign in again")]
     Invalid,
+    /// It was ended: its user has signed out with it, or everywhere, or has changed the password.
+    #[error("the token was ended: sign in again")]
+    Revoked,
     /// It may be good, but the user cannot be looked up now.
     #[error(transparent)]
     Unavailable(ApiError),
@@ -55,7 +72,7 @@ pub enum TokenError {
 impl From<TokenError> for ApiError {
     fn from(error: TokenError) -> Self {
         match error {
-            TokenError::Expired | TokenError::Invalid => Self::unauthenticated(error.to_string()),
+            TokenError::Expired | TokenError::Invalid | TokenError::Revoked => Self::unauthenticated(error.to_string()),
             TokenError::Unavailable(error) => error,
         }
     }
@@ -67,6 +84,7 @@ pub struct Auth {
     keys: SigningKeys,
     issuers: Issuers,
     passwords: Passwords,
+    standings: Standings,
     log: Arc<dyn Log>,
     reads: Arc<Reads>,
     clock: Arc<dyn Clock>,
@@ -90,7 +108,8 @@ impl Auth {
         let keys = SigningKeys::open(&keys_file, clock.as_ref(), entropy.as_ref())?;
         let issuers = Issuers::open(&config.issuers)?;
         let passwords = Passwords::new(&config, entropy.as_ref())?;
-        Ok(Self { config, keys, issuers, passwords, log, reads, clock, entropy })
+        let standings = Standings::new(Arc::clone(&reads), Arc::clone(&clock));
+        Ok(Self { config, keys, issuers, passwords, standings, log, reads, clock, entropy })
     }
 
     /// Whose token this is. The user of an outside issuer's token is registered when first seen.
@@ -102,11 +121,21 @@ impl Auth {
             return Err(TokenError::Invalid);
         }
         let now_ms = self.clock.now_ms();
-        if let Some(verified) = tokens::verify(&self.keys, token, now_ms) {
-            return verified;
-        }
-        let identity = self.issuers.verify(token, now_ms)?;
-        let user_id = self.outside_user(&identity).await.map_err(TokenError::Unavailable)?;
-        Ok(Authenticated { user_id, expires_at_ms: identity.expires_at_ms })
+        let authenticated = match tokens::verify(&self.keys, token, now_ms) {
+            Some(verified) => verified?,
+            None => {
+                let identity = self.issuers.verify(token, now_ms)?;
+                let user_id = self.outside_user(&identity).await.map_err(TokenError::Unavailable)?;
+                let token = TokenMark { id: tokens::token_id(token), issued_at_ms: identity.issued_at_ms };
+                Authenticated { user_id, expires_at_ms: identity.expires_at_ms, token }
+            }
+        };
+        self.standings.check(authenticated.user_id, &authenticated.token).await?;
+        Ok(authenticated)
+    }
+
+    /// Whether tokens were ended before their time.
+    pub fn standings(&self) -> &Standings {
+        &self.standings
     }
 }

@@ -15,7 +15,10 @@ use tidings_schemas::{
 };
 
 use super::{App, PeerAddress};
-use crate::error::{ApiError, ErrorCode};
+use crate::{
+    auth::Authenticated,
+    error::{ApiError, ErrorCode},
+};
 
 /// The user whose token the request carries.
 #[derive(Debug, Clone, Copy)]
@@ -25,8 +28,20 @@ impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Ok(Self(CallerToken::from_request_parts(parts, app).await?.0.user_id))
+    }
+}
+
+/// The user whose token the request carries, and which token it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallerToken(pub(crate) Authenticated);
+
+impl FromRequestParts<App> for CallerToken {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let token = bearer_token(&parts.headers)?;
-        Ok(Self(app.http.auth.verify(token).await?.user_id))
+        Ok(Self(app.http.auth.verify(token).await?))
     }
 }
 

@@ -38,6 +38,14 @@ impl Reads {
         Ok(found)
     }
 
+    /// A user's row; `None`: there is none.
+    ///
+    /// # Errors
+    /// `unavailable`: the views do not answer.
+    pub async fn user_row(&self, user: UserId) -> Result<Option<wire::UserRow>, ApiError> {
+        Ok(first(self.views.get(&[Key::user(user)]).await?, "user")?)
+    }
+
     /// The user who holds a user name in its canonical form, with the password's hash; `None`: nobody does.
     ///
     /// # Errors

@@ -24,6 +24,7 @@ use super::{
     watched::Watched,
 };
 use crate::{
+    auth::TokenMark,
     error::ApiError,
     metrics::{Metrics, seconds},
     read::{Reads, Updates},
@@ -57,6 +58,7 @@ pub struct Session {
     context: Arc<SessionContext>,
     connection: Arc<Connection>,
     user_id: UserId,
+    token: TokenMark,
     session_id: SessionId,
     device_id: Box<str>,
     /// The id of the `hello` frame, which `welcome` answers.
@@ -78,6 +80,8 @@ pub struct Hello {
     pub id: u32,
     /// Whose token it is.
     pub user_id: UserId,
+    /// Which token it is.
+    pub token: TokenMark,
     /// Empty: a device of its own.
     pub device_id: String,
     /// Where the device is in the stream.
@@ -94,6 +98,7 @@ impl Session {
             context,
             connection,
             user_id: hello.user_id,
+            token: hello.token,
             session_id,
             device_id: hello.device_id.into(),
             hello_id: hello.id,
@@ -110,6 +115,11 @@ impl Session {
     /// Whose it is.
     pub fn user_id(&self) -> UserId {
         self.user_id
+    }
+
+    /// The token that it was opened with.
+    pub fn token(&self) -> TokenMark {
+        self.token
     }
 
     /// Its id.

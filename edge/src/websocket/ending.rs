@@ -1,35 +1,32 @@
 //! How a connection ends: the client gets to read why, and everybody else sees that it is gone.
 
-use std::{io::ErrorKind, net::Shutdown, sync::Arc};
+use std::{io::ErrorKind, sync::Arc};
 
-use socket2::SockRef;
 use tidings_schemas::{errors::CloseCode, limits::CLOSE_LINGER};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     codec,
     queue::Connection,
     task::{Context, SCRATCH},
 };
-use crate::{metrics::Metrics, sessions::Session};
+use crate::{metrics::Metrics, sessions::Session, tls::Socket};
 
 /// Closes a connection right after its handshake, because there is no room for it.
-pub async fn refuse(stream: TcpStream, metrics: &Metrics) {
+pub async fn refuse(mut socket: Socket, metrics: &Metrics) {
     let mut frame = Vec::new();
     codec::put_close(&mut frame, Some(CloseCode::Overloaded as u16), CloseCode::Overloaded.reason());
     metrics.closed(CloseCode::Overloaded);
     // A fresh socket takes so few bytes at once.
-    if stream.writable().await.is_ok() && stream.try_write(&frame).is_ok() {
-        linger(&stream).await;
+    if socket.writable().await.is_ok() && socket.try_write(&frame).is_ok() {
+        linger(socket).await;
     }
 }
 
 /// Lets the client read the close frame: a socket that is closed with unread bytes resets the connection, and what was
 /// under way is lost.
-pub(super) async fn linger(stream: &TcpStream) {
-    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
-        return;
-    }
+pub(super) async fn linger(socket: Socket) {
+    let Ok(stream) = socket.finish() else { return };
     let end = async {
         while stream.readable().await.is_ok() {
             let read = SCRATCH.with_borrow_mut(|scratch| stream.try_read(scratch));

@@ -23,25 +23,20 @@ impl Task {
         if let Err(error) = validate::bounded("device_id", &hello.device_id, ID_BYTES_MAX) {
             return self.refuse_hello(id, &error, CloseCode::ProtocolError);
         }
+        let generation = self.context.auth.standings().generation();
         // Boxed: a connection is this large once, for a moment.
         let verify = Box::pin(self.context.auth.verify(&hello.token));
         let verified = timeout(self.context.hello_timeout, verify).await;
         let authenticated = match verified {
             Ok(Ok(authenticated)) => authenticated,
-            Ok(Err(error)) => {
-                let code = match error {
-                    TokenError::Expired => CloseCode::TokenExpired,
-                    TokenError::Invalid => CloseCode::Unauthenticated,
-                    TokenError::Unavailable(_) => CloseCode::Overloaded,
-                };
-                return self.refuse_hello(id, &error.into(), code);
-            }
+            Ok(Err(error)) => return self.refuse_token(id, error),
             Err(_) => {
                 let error = ApiError::unavailable("the token cannot be checked at the moment: try again");
                 return self.refuse_hello(id, &error, CloseCode::Overloaded);
             }
         };
-        let hello = Hello { id, user_id: authenticated.user_id, device_id: hello.device_id, resume: hello.resume };
+        let (user_id, token) = (authenticated.user_id, authenticated.token);
+        let hello = Hello { id, user_id, token, device_id: hello.device_id, resume: hello.resume };
         let session = Arc::new(Session::new(
             Arc::clone(&self.context.session_context),
             Arc::clone(&self.connection),
@@ -50,6 +45,14 @@ impl Task {
         ));
         if let Err(error) = self.context.sessions.open(&session) {
             return self.refuse_hello(id, &error, CloseCode::Overloaded);
+        }
+        // The session can be found now. If tokens ended since the check, this one may have, unseen by either side.
+        let standings = self.context.auth.standings();
+        if standings.generation() != generation
+            && let Err(error) = Box::pin(standings.check(user_id, &token)).await
+        {
+            self.context.sessions.close(&session);
+            return self.refuse_token(id, error);
         }
         let count = i64::try_from(self.context.sessions.len()).unwrap_or(i64::MAX);
         self.context.metrics.sessions.set(count);
@@ -65,6 +68,15 @@ impl Task {
 
     pub(super) fn open_session(&self, session: &Session) {
         self.context.signals.session_opened(session.user_id(), session.session_id(), session.device_id());
+    }
+
+    fn refuse_token(&self, id: u32, error: TokenError) {
+        let code = match error {
+            TokenError::Expired => CloseCode::TokenExpired,
+            TokenError::Invalid | TokenError::Revoked => CloseCode::Unauthenticated,
+            TokenError::Unavailable(_) => CloseCode::Overloaded,
+        };
+        self.refuse_hello(id, &error.into(), code);
     }
 
     pub(super) fn refuse_hello(&self, id: u32, error: &ApiError, code: CloseCode) {

@@ -17,10 +17,7 @@ use tidings_schemas::{
     errors::CloseCode,
     limits::{CLOSE_LINGER, COMMANDS_IN_FLIGHT_MAX, HELLO_FRAME_BYTES_MAX, PINGS_UNANSWERED_MAX},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, Sleep, sleep},
-};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     codec::{self, CodecError, Decoder, Flow, Incoming},
@@ -37,6 +34,7 @@ use crate::{
     metrics::Metrics,
     sessions::{Session, SessionContext, Sessions},
     signals::Signals,
+    tls::Socket,
 };
 
 /// What all connections share.
@@ -86,7 +84,7 @@ enum End {
 
 pub(super) struct Task {
     pub(super) context: Arc<Context>,
-    stream: TcpStream,
+    socket: Socket,
     pub(super) connection: Arc<Connection>,
     pub(super) guard: Guard,
     pub(super) decoder: Decoder,
@@ -109,14 +107,14 @@ pub(super) struct Task {
 }
 
 /// Serves a connection after its handshake, until it ends. `already_read`: what came right behind the handshake.
-pub async fn serve(context: Arc<Context>, stream: TcpStream, already_read: Vec<u8>, format: Format) {
+pub async fn serve(context: Arc<Context>, socket: Socket, already_read: Vec<u8>, format: Format) {
     let connection = Arc::new(Connection::new(format, context.outgoing_queue_bytes_max, Arc::clone(&context.metrics)));
     let guard = Guard::new(&context, &connection);
     let now = context.clock.monotonic();
     let next_ping_at = now + context.ping_interval;
     let mut task = Task {
         context,
-        stream,
+        socket,
         connection,
         guard,
         decoder: Decoder::new(HELLO_FRAME_BYTES_MAX),
@@ -135,12 +133,12 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, already_read: Vec<u
     };
     task.feed(&mut already_read.into_boxed_slice());
     let end = task.run().await;
-    let Task { stream, guard, .. } = task;
+    let Task { socket, guard, .. } = task;
     match end {
         End::Broken => guard.context.metrics.ended("broken"),
         End::Closed => {
             drop(guard);
-            linger(&stream).await;
+            linger(socket).await;
         }
     }
 }
@@ -184,10 +182,10 @@ impl Task {
             if self.connection.take_wake() || timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
-            if self.write_blocked && self.stream.poll_write_ready(context).is_ready() {
+            if self.write_blocked && self.socket.poll_write_ready(context).is_ready() {
                 return Poll::Ready(());
             }
-            if !is_paused && self.stream.poll_read_ready(context).is_ready() {
+            if !is_paused && self.socket.poll_read_ready(context).is_ready() {
                 return Poll::Ready(());
             }
             Poll::Pending
@@ -213,7 +211,8 @@ impl Task {
                 if taken.bytes.is_empty() {
                     self.writing = Vec::new();
                     self.written = 0;
-                    return Ok(taken.is_last);
+                    self.write_blocked = !self.socket.try_flush()?;
+                    return Ok(taken.is_last && (!self.write_blocked || self.is_given_up()));
                 }
                 self.writing = taken.bytes;
                 self.written = 0;
@@ -223,7 +222,7 @@ impl Task {
                 self.writing.extend_from_slice(&close);
             }
             let unwritten = self.writing.get(self.written..).unwrap_or_default();
-            match self.stream.try_write(unwritten) {
+            match self.socket.try_write(unwritten) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.written += count;
@@ -255,7 +254,7 @@ impl Task {
             self.connection.wake();
             return Ok(());
         }
-        SCRATCH.with_borrow_mut(|scratch| match self.stream.try_read(scratch) {
+        SCRATCH.with_borrow_mut(|scratch| match self.socket.try_read(scratch) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.context.metrics.received_bytes.inc_by(count as u64);
@@ -353,12 +352,17 @@ impl Task {
         hello_by.min(self.next_ping_at).min(self.token_expires_at)
     }
 
+    /// Whether the client has had its time to take what was left.
+    fn is_given_up(&self) -> bool {
+        self.close_by.is_some_and(|close_by| close_by <= self.context.clock.monotonic())
+    }
+
     fn check_times(&mut self) {
         let now = self.context.clock.monotonic();
         if self.close_by.is_none() && !self.connection.is_open() {
             self.close_by = Some(now + CLOSE_LINGER);
         }
-        if self.close_by.is_some_and(|close_by| close_by <= now) {
+        if self.is_given_up() {
             // What the client does not take within this it does not get.
             self.writing = Vec::new();
             self.written = 0;

@@ -7,5 +7,7 @@ mod chat;
 mod leases;
 mod pressure;
 mod resume;
+mod signing_out;
 mod support;
+mod tls;
 mod watches;

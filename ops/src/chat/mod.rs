@@ -12,14 +12,14 @@ use anyhow::{Context, Result, bail};
 use rustyline::{DefaultEditor, ExternalPrinter, error::ReadlineError};
 use tokio::sync::mpsc;
 
-use crate::client::{Api, Server, http::ApiError};
+use crate::client::{Api, ServerArgs, http::ApiError};
 
 /// What to do, from the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ChatArgs {
-    /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    pub url: String,
+    /// Where to.
+    #[command(flatten)]
+    pub server: ServerArgs,
     /// Your user name. A new one makes an account.
     #[arg(long, value_name = "NAME")]
     pub user: String,
@@ -37,7 +37,7 @@ const LINES_AHEAD_MAX: usize = 64;
 /// Signs in (or up) and chats until the end of input.
 pub fn run(args: &ChatArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let server = Server::parse(&args.url)?;
+    let server = args.server.server()?;
     let api = Api::new(server.clone());
     let password = match &args.password {
         Some(password) => password.clone(),

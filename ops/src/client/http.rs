@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -41,7 +42,7 @@ impl ApiError {
 #[derive(Debug, Clone)]
 pub struct Api {
     server: Server,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Api {
@@ -49,6 +50,12 @@ impl Api {
     pub fn new(server: Server) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(rustls::ClientConfig::clone(&server.tls))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         Self { server, client: Client::builder(TokioExecutor::new()).build(connector) }
     }
 
@@ -82,15 +89,16 @@ impl Api {
         };
         let mut request = Request::builder()
             .method(&method)
-            .uri(format!("http://{}{path}", self.server.authority))
+            .uri(format!("{}{path}", self.server.url()))
             .header("content-type", "application/json");
         if !token.is_empty() {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         let request = request.body(Full::new(body.into())).context("cannot build the request")?;
-        let response = self.client.request(request).await.with_context(|| {
-            format!("cannot reach http://{} (hint: is `tidings up` running there?)", self.server.authority)
-        })?;
+        let response =
+            self.client.request(request).await.with_context(|| {
+                format!("cannot reach {} (hint: is `tidings up` running there?)", self.server.url())
+            })?;
         let status = response.status();
         let body = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
         if status.is_success() {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
 use tidings_schemas::client::{self, ClientFrame, ServerFrame, client_frame::Command, server_frame::Body};
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -15,7 +15,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::Server;
+use super::{Server, stream::Stream};
 
 /// The subprotocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +62,7 @@ impl std::error::Error for Closed {}
 /// An open connection.
 #[derive(Debug)]
 pub struct Socket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Stream>,
     format: Format,
     heard_at: Instant,
 }

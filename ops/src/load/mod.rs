@@ -30,6 +30,10 @@ pub struct LoadArgs {
     /// The server. May be repeated: clients then come to any of them, and go to another when one fails them.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub url: Vec<String>,
+    /// For https: trust the certificates that this authority (or this very certificate, in PEM) vouches for, instead of
+    /// those that the system trusts.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// A connection on which nothing has come for so long, not even a ping, is given up.
     #[arg(long, default_value_t = 60.0)]
     pub silence_seconds: f64,
@@ -98,7 +102,7 @@ pub struct LoadArgs {
 impl LoadArgs {
     /// The servers.
     pub fn servers(&self) -> Result<Vec<Server>> {
-        self.url.iter().map(|url| Server::parse(url)).collect()
+        self.url.iter().map(|url| Server::parse(url, self.ca.as_deref())).collect()
     }
 
     /// The first of them: for what is measured on one.

@@ -119,14 +119,14 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
 }
 
 impl Node {
-    /// Where clients are served.
-    pub(super) fn address(&self) -> Option<SocketAddr> {
-        self.edge.as_ref().map(RunningEdge::address)
+    /// The edge's address for browsers.
+    pub(super) fn url(&self) -> Option<String> {
+        self.edge.as_ref().map(RunningEdge::url)
     }
 
-    /// Where the probes are: the edge's port, or one of their own.
-    pub(super) fn probes_address(&self) -> Option<SocketAddr> {
-        self.address().or_else(|| self.probes.as_ref().map(Probes::address))
+    /// Where the probes are: at the edge, or on a port of their own.
+    pub(super) fn probes_url(&self) -> Option<String> {
+        self.url().or_else(|| self.probes.as_ref().map(|probes| format!("http://{}", probes.address())))
     }
 
     pub(super) fn sql_address(&self) -> Option<SocketAddr> {

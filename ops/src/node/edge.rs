@@ -1,9 +1,6 @@
 //! The edge of a process, with the number that it has leased.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
@@ -46,9 +43,9 @@ impl RunningEdge {
         Ok(Self { handle, lease })
     }
 
-    /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.handle.address()
+    /// Its address for browsers.
+    pub(super) fn url(&self) -> String {
+        self.handle.url()
     }
 
     /// Waits until the edge must not go on, and says why.

@@ -98,15 +98,15 @@ async fn stop_signal() -> Result<()> {
 #[allow(clippy::print_stdout, reason = "the program's output")]
 fn say_where_to_look(node: &assembly::Node) {
     println!("Tidings is up.");
-    if let Some(address) = node.address() {
-        println!("  web client      http://{address}/   (open it in two browsers)");
-        println!("  API reference   http://{address}/docs");
+    if let Some(url) = node.url() {
+        println!("  web client      {url}/   (open it in two browsers)");
+        println!("  API reference   {url}/docs");
     }
     if let Some(sql) = node.sql_address() {
         println!("  SQL             curl 'http://{sql}/?query=SELECT+count()+FROM+messages'");
     }
-    if let Some(address) = node.probes_address() {
-        println!("  metrics         http://{address}/metrics");
+    if let Some(url) = node.probes_url() {
+        println!("  metrics         {url}/metrics");
     }
     println!("  data            {}", node.data().display());
     println!("Ctrl-C stops it; kill -9 does no harm.");

@@ -3,8 +3,9 @@
 use futures_util::{SinkExt, StreamExt};
 use hyper::Method;
 use serde_json::{Value, json};
+use tidings_ops::client::stream::Stream;
 use tidings_schemas::client::{self, client_frame::Command};
-use tokio::net::TcpStream;
+
 use tokio_tungstenite::{
     WebSocketStream, client_async,
     tungstenite::{Error, Message, client::IntoClientRequest, http::HeaderValue},
@@ -12,7 +13,7 @@ use tokio_tungstenite::{
 
 use super::harness::{PATIENCE, Person, Server, send};
 
-async fn raw(server: &Server, subprotocol: Option<&'static str>) -> WebSocketStream<TcpStream> {
+async fn raw(server: &Server, subprotocol: Option<&'static str>) -> WebSocketStream<Stream> {
     let address = server.address();
     let mut request = format!("ws://{}/v1/connect", address.authority).into_client_request().unwrap();
     if let Some(subprotocol) = subprotocol {
@@ -21,7 +22,7 @@ async fn raw(server: &Server, subprotocol: Option<&'static str>) -> WebSocketStr
     client_async(request, address.dial().await.unwrap()).await.unwrap().0
 }
 
-async fn greeted(server: &Server, person: &Person) -> WebSocketStream<TcpStream> {
+async fn greeted(server: &Server, person: &Person) -> WebSocketStream<Stream> {
     let mut socket = raw(server, None).await;
     let hello = json!({"id": 1, "hello": {"token": person.token, "device_id": "raw"}});
     socket.send(Message::text(hello.to_string())).await.unwrap();
@@ -31,7 +32,7 @@ async fn greeted(server: &Server, person: &Person) -> WebSocketStream<TcpStream>
 }
 
 /// The code that the server closes with.
-async fn close_code(socket: &mut WebSocketStream<TcpStream>) -> u16 {
+async fn close_code(socket: &mut WebSocketStream<Stream>) -> u16 {
     let close = async {
         loop {
             match socket.next().await {

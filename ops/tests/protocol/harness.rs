@@ -2,6 +2,8 @@
 
 use std::{
     net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     process::{Child, Command as Process, Stdio},
     time::Duration,
 };
@@ -23,6 +25,8 @@ pub(crate) struct Server {
     folder: tempfile::TempDir,
     port: u16,
     settings: Vec<String>,
+    /// Whom to trust, when it speaks TLS.
+    ca: Option<PathBuf>,
 }
 
 impl Server {
@@ -33,13 +37,33 @@ impl Server {
 
     /// Starts one with settings.
     pub(crate) async fn start_with(settings: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), settings, None).await
+    }
+
+    /// Starts one that speaks TLS, with a certificate of its own making.
+    pub(crate) async fn start_secure() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let settings = [
+            "archive.enabled=false".to_owned(),
+            format!("edge.tls.certificate={}", certificate.display()),
+            format!("edge.tls.key={}", key.display()),
+        ];
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        Self::start_in(folder, &settings, Some(certificate)).await
+    }
+
+    async fn start_in(folder: tempfile::TempDir, settings: &[&str], ca: Option<PathBuf>) -> Self {
         let port = free_port();
         // A cheap password hash: its cost is another test's matter.
         let mut all = vec!["auth.password_hash_memory_kib=64".to_owned(), "auth.password_hash_iterations=1".to_owned()];
         all.extend(settings.iter().map(|setting| (*setting).to_owned()));
         let process = spawn(folder.path(), port, &all);
-        let mut server = Self { process, folder, port, settings: all };
+        let mut server = Self { process, folder, port, settings: all, ca };
         server.ready().await;
         server
     }
@@ -84,12 +108,23 @@ impl Server {
 
     /// Where it is.
     pub(crate) fn address(&self) -> Address {
-        Address { authority: format!("127.0.0.1:{}", self.port) }
+        Address::parse(&self.url(), self.ca.as_deref()).unwrap()
     }
 
     /// Its address for a browser.
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http{}://127.0.0.1:{}", if self.ca.is_some() { "s" } else { "" }, self.port)
+    }
+
+    /// The arguments with which the programs find it.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let ca = self.ca.iter().flat_map(|file| ["--ca".to_owned(), file.display().to_string()]);
+        ["--url".to_owned(), self.url()].into_iter().chain(ca).collect()
+    }
+
+    /// What it has said since its start.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap()
     }
 
     /// Its HTTP half.

@@ -38,7 +38,7 @@ impl Batch<'_> {
 
     /// A row that was changed several times is written once.
     fn finish(mut self) -> Vec<Write> {
-        let Rows { conversations, members, entries, trims, .. } = &*self.rows;
+        let Rows { conversations, members, entries, users, trims, .. } = &*self.rows;
         let writes = &mut self.writes;
         for (id, slot) in conversations {
             put_changed(writes, || Key::conversation(*id), slot);
@@ -48,6 +48,9 @@ impl Batch<'_> {
         }
         for ((conversation, seq), slot) in entries {
             put_changed(writes, || Key::entry(*conversation, *seq), slot);
+        }
+        for (user, slot) in users {
+            put_changed(writes, || Key::user(*user), slot);
         }
         for (conversation, trim) in trims {
             let marks = trim.messages.iter().map(|message| Write::Delete(Key::message_index(*conversation, *message)));

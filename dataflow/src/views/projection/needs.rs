@@ -15,7 +15,7 @@ use tidings_schemas::{
 use super::{
     frames::{EntryHead, EntryRowFrame},
     recent::{IdMap, Recent},
-    step::{Step, TimelineStep},
+    step::{DirectoryStep, Step, TimelineStep},
 };
 
 /// A row, and whether it differs from the store's.
@@ -58,6 +58,8 @@ pub(super) struct Rows {
     pub(super) members: IdMap<(ConversationId, UserId), Slot<wire::MemberRow>>,
     /// Those that a change is about. Other entries are only ever put.
     pub(super) entries: IdMap<(ConversationId, u64), Slot<EntryRowFrame>>,
+    /// Those who register, or whose password or tokens end.
+    pub(super) users: IdMap<UserId, Slot<wire::UserRow>>,
     /// Who holds the names that are claimed.
     pub(super) usernames: HashMap<String, Option<UserId>>,
     /// Entries below the seq leave the tail, and the marks of these messages with them.
@@ -89,9 +91,15 @@ impl Rows {
         for step in steps {
             match step {
                 Step::Timeline(step) => rows.want_timeline(step, cache, &mut missing, &mut ended),
-                Step::Directory(step) => {
-                    if rows.usernames.insert(step.user.username.clone(), None).is_none() {
-                        missing.push(Missing::Username(step.user.username.clone()));
+                Step::Directory(DirectoryStep::Register(row)) => {
+                    if rows.usernames.insert(row.username.clone(), None).is_none() {
+                        missing.push(Missing::Username(row.username.clone()));
+                    }
+                }
+                Step::Directory(DirectoryStep::Credentials(step)) => {
+                    if let hashbrown::hash_map::Entry::Vacant(slot) = rows.users.entry(step.user) {
+                        slot.insert(Slot::stored(None));
+                        missing.push(Missing::User(step.user));
                     }
                 }
                 Step::Inbox(_) => {}
@@ -210,6 +218,9 @@ impl Rows {
                 Missing::Entry(place) => {
                     self.entries.insert(place, Slot::stored(Some(decode(value, "entry")?)));
                 }
+                Missing::User(user) => {
+                    self.users.insert(user, Slot::stored(Some(decode(value, "user")?)));
+                }
                 Missing::Username(name) => {
                     let user: [u8; 16] = value
                         .as_ref()
@@ -279,6 +290,7 @@ enum Missing {
     Conversation(ConversationId),
     Member((ConversationId, UserId)),
     Entry((ConversationId, u64)),
+    User(UserId),
     Username(String),
 }
 
@@ -288,6 +300,7 @@ impl Missing {
             Self::Conversation(id) => Key::conversation(*id),
             Self::Member((conversation, user)) => Key::member(*conversation, *user),
             Self::Entry((conversation, seq)) => Key::entry(*conversation, *seq),
+            Self::User(user) => Key::user(*user),
             Self::Username(name) => Key::username(name),
         }
     }

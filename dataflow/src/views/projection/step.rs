@@ -4,7 +4,8 @@ use bytes::Bytes;
 use prost::Message;
 use tidings_ingest::StoredRecord;
 use tidings_schemas::{
-    limits::VIEW_SORT_BYTES_MAX,
+    ids::UserId,
+    limits::{STAMP_SKEW_MAX, VIEW_SORT_BYTES_MAX},
     topics::Topic,
     wire::{self, directory_record::Body},
 };
@@ -42,9 +43,25 @@ pub(super) struct TimelineStep {
     pub(super) conversation: Option<wire::ConversationState>,
 }
 
-/// A `DirectoryRecord`: a registration.
-pub(super) struct DirectoryStep {
-    pub(super) user: wire::UserRow,
+/// A `DirectoryRecord`.
+pub(super) enum DirectoryStep {
+    /// A registration: the row to be, if the name is free.
+    Register(wire::UserRow),
+    /// What becomes of a user's password and tokens.
+    Credentials(CredentialsStep),
+}
+
+/// A password's or a token's end.
+pub(super) struct CredentialsStep {
+    pub(super) user: UserId,
+    /// When it was said, bounded by the log's clock.
+    pub(super) at_ms: i64,
+    /// Tokens issued before end; zero: none for their age.
+    pub(super) valid_from_ms: i64,
+    /// One token that ends.
+    pub(super) token: Option<wire::RevokedToken>,
+    /// The new password's hash; empty: it stays.
+    pub(super) password_hash: String,
 }
 
 /// Why a record has no effect.
@@ -83,7 +100,7 @@ pub(super) fn decode(topic: Topic, record: &StoredRecord) -> Result<(Option<wire
     let decoded = match topic {
         Topic::Timeline => timeline(&record.value),
         Topic::Inbox => InboxFrame::decode(record.value.clone()).map(|frame| (frame.source, Step::Inbox(frame))),
-        _ => return directory(&record.value).map(|step| (None, Step::Directory(step))),
+        _ => return directory(record).map(|step| (None, Step::Directory(step))),
     };
     let (source, step) = decoded.map_err(|_| Skipped::Undecodable)?;
     source.map(|source| (Some(source), step)).ok_or(Skipped::NoSource)
@@ -103,21 +120,40 @@ fn timeline(value: &Bytes) -> Result<(Option<wire::Source>, Step), prost::Decode
     Ok((frame.source, Step::Timeline(step)))
 }
 
-fn directory(value: &Bytes) -> Result<DirectoryStep, Skipped> {
-    let record = wire::DirectoryRecord::decode(value.clone()).map_err(|_| Skipped::Undecodable)?;
-    let Some(Body::RegisterUser(register)) = record.body else { return Err(Skipped::UnknownKind) };
+fn directory(stored: &StoredRecord) -> Result<DirectoryStep, Skipped> {
+    let record = wire::DirectoryRecord::decode(stored.value.clone()).map_err(|_| Skipped::Undecodable)?;
+    // An edge whose clock is ahead must not end tokens of the future.
+    let skew_ms = i64::try_from(STAMP_SKEW_MAX.as_millis()).unwrap_or(i64::MAX);
+    let bounded = |at_ms: i64| at_ms.min(stored.timestamp_ms.saturating_add(skew_ms));
+    let credentials = |user: Option<wire::Id>, valid_from_ms, token, password_hash| {
+        let user = UserId::from(user.ok_or(Skipped::Undecodable)?);
+        let (at_ms, valid_from_ms) = (bounded(record.stamped_at_ms), bounded(valid_from_ms));
+        Ok(DirectoryStep::Credentials(CredentialsStep { user, at_ms, valid_from_ms, token, password_hash }))
+    };
+    match record.body {
+        Some(Body::RegisterUser(register)) => registration(register, record.stamped_at_ms),
+        Some(Body::RevokeToken(revoke)) => credentials(revoke.user_id, 0, revoke.token, String::new()),
+        Some(Body::RevokeTokens(revoke)) => credentials(revoke.user_id, revoke.valid_from_ms, None, String::new()),
+        Some(Body::ChangePassword(change)) => {
+            credentials(change.user_id, change.tokens_valid_from_ms, None, change.password_hash)
+        }
+        None => Err(Skipped::UnknownKind),
+    }
+}
+
+fn registration(register: wire::RegisterUser, at_ms: i64) -> Result<DirectoryStep, Skipped> {
     if register.user_id.is_none() || register.username.is_empty() {
         return Err(Skipped::Undecodable);
     }
     if register.username.len() > VIEW_SORT_BYTES_MAX {
         return Err(Skipped::TooLong);
     }
-    let user = wire::UserRow {
+    Ok(DirectoryStep::Register(wire::UserRow {
         user_id: register.user_id,
         username: register.username,
         display_name: register.display_name,
         password_hash: register.password_hash,
-        created_at_ms: record.stamped_at_ms,
-    };
-    Ok(DirectoryStep { user })
+        created_at_ms: at_ms,
+        ..Default::default()
+    }))
 }

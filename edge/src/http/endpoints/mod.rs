@@ -1,10 +1,13 @@
 //! The endpoints of the client contract, one a file.
 
+mod change_password;
 mod create_account;
 mod create_conversation;
 mod create_token;
 mod delete_conversation;
 mod delete_message;
+mod delete_token;
+mod delete_tokens;
 mod edit_message;
 mod find_user;
 mod get_conversation;
@@ -26,6 +29,9 @@ pub(crate) fn all() -> Vec<Endpoint> {
     vec![
         create_account::endpoint(),
         create_token::endpoint(),
+        delete_token::endpoint(),
+        delete_tokens::endpoint(),
+        change_password::endpoint(),
         find_user::endpoint(),
         get_user::endpoint(),
         get_presence::endpoint(),

@@ -53,6 +53,22 @@ export class HttpApi {
     return decodeSession(await this.#call("POST", "/v1/tokens", { username, password }));
   }
 
+  /** Signs out: the token ends, and what was opened with it. */
+  async deleteToken(): Promise<void> {
+    await this.#call("DELETE", "/v1/tokens/current");
+  }
+
+  /** Signs out everywhere: all of the user's tokens end, this one too. */
+  async deleteTokens(): Promise<void> {
+    await this.#call("DELETE", "/v1/tokens");
+  }
+
+  /** Changes the password. All tokens end; the answer has a new one. A wrong `password` is `permission_denied`. */
+  async changePassword(change: { password: string; newPassword: string }): Promise<Session> {
+    const { password, newPassword } = change;
+    return decodeSession(await this.#call("PATCH", "/v1/accounts/me", { password, new_password: newPassword }));
+  }
+
   async user(userId: string): Promise<User> {
     return decodeUser(await this.#call("GET", `/v1/users/${encodeURIComponent(userId)}`));
   }

@@ -46,7 +46,7 @@ export const grouping: Scenario[] = [
       await bensPanel.getByRole("button", { name: "Leave the group" }).click();
       await ben.confirm("Leave");
       await ann.seesLine("Ben left");
-      assert.match(await panel.locator(".details-card .chat-sub").innerText(), /1 member/);
+      await panel.locator(".details-card .chat-sub", { hasText: /^1 member/ }).waitFor();
 
       await panel.getByRole("button", { name: "Delete the group" }).click();
       await ann.confirm("Delete group");

@@ -143,7 +143,7 @@ export const looking: Scenario[] = [
     name: "signing in with a wrong password, and with a name that is taken, says what is wrong",
     async run(stage) {
       const ann = await stage.signUp("Ann");
-      await ann.page.getByRole("button", { name: "Sign out" }).click();
+      await ann.signOut("Here");
       await ann.page.locator("[name=username]").fill(ann.username);
       await ann.page.locator("[name=password]").fill("not this one");
       await ann.page.locator("button[type=submit]").click();
@@ -151,6 +151,30 @@ export const looking: Scenario[] = [
       await ann.page.getByRole("tab", { name: "Create account" }).click();
       await ann.page.locator("button[type=submit]").click();
       await ann.page.getByRole("alert").filter({ hasText: "taken" }).waitFor();
+    },
+  },
+  {
+    name: "signing out ends this browser's token; everywhere, those of all browsers",
+    async run(stage) {
+      const ann = await stage.signUp("Ann");
+      const annsPhone = await stage.signIn(ann);
+      const annsTablet = await stage.signIn(ann);
+      const answers = async (token: string): Promise<number> => {
+        const response = await fetch(`${stage.program.url}/v1/conversations`, { headers: { authorization: `Bearer ${token}` } });
+        await response.arrayBuffer();
+        return response.status;
+      };
+      const token = await ann.token();
+      assert.equal(await answers(token), 200);
+      await ann.signOut("Here");
+      await ann.page.locator("[name=password]").waitFor();
+      for (const end = performance.now() + 10_000; (await answers(token)) !== 401; ) assert.ok(performance.now() < end, "the token lives on");
+      assert.equal(await answers(await annsPhone.token()), 200, "the others go on");
+      await stage.screenshot(annsPhone, "17-before-signing-out");
+
+      await annsPhone.signOut("Everywhere");
+      await annsPhone.page.locator("[name=password]").waitFor();
+      await annsTablet.page.getByText("You have been signed out").waitFor();
     },
   },
 ];

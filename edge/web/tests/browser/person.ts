@@ -129,6 +129,17 @@ export class Person {
     await this.page.locator("dialog[open]").getByRole("button", { name: action, exact: true }).click();
   }
 
+  async signOut(where: "Here" | "Everywhere"): Promise<void> {
+    await this.page.getByRole("button", { name: "Sign out" }).click();
+    await this.confirm(where);
+  }
+
+  /** The token that the browser keeps. */
+  async token(): Promise<string> {
+    const account = await this.page.evaluate(() => localStorage.getItem("tidings.account"));
+    return (JSON.parse(account ?? "{}") as { token: string }).token;
+  }
+
   async leave(): Promise<void> {
     await this.context.close();
   }

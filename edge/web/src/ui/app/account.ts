@@ -46,6 +46,20 @@ export async function signIn(username: string, password: string): Promise<void> 
   await adopt(await new HttpApi(location.origin, () => undefined).createToken({ username, password }));
 }
 
+/** Signs out here: this browser forgets the token, and the server ends it, if it can be reached. */
+export function signOutHere(): void {
+  const http = signedIn.value?.client.http;
+  signOut();
+  // Without a connection there is nobody to tell: the token is gone from here all the same.
+  http?.deleteToken().catch(() => {});
+}
+
+/** Signs out everywhere, here too. Throws when the server cannot be reached: then nobody is signed out. */
+export async function signOutEverywhere(): Promise<void> {
+  await signedIn.value?.client.http.deleteTokens();
+  signOut();
+}
+
 /** Ends the session in this browser. */
 export function signOut(notice?: string): void {
   const current = signedIn.value;

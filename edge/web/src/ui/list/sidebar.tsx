@@ -1,6 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Account } from "../app/account.ts";
-import { signOut } from "../app/account.ts";
 import { notifying, switchNotifications } from "../app/notifications.ts";
 import { Avatar } from "../parts/avatar.tsx";
 import { useClient, useTicking, useWatch, useWindowEvent } from "../parts/hooks.ts";
@@ -9,6 +8,7 @@ import { openConversation } from "../parts/route.ts";
 import { ThemeButton } from "../parts/theme-button.tsx";
 import { titleOf } from "../words/people.ts";
 import { ConversationRow } from "./conversation-row.tsx";
+import { SignOutDialog } from "./sign-out-dialog.tsx";
 import { Unsent } from "./unsent.tsx";
 
 /** Whose presence is watched for the list: those who were heard from last. */
@@ -24,6 +24,7 @@ export function Sidebar(props: { account: Account; onNewChat: () => void; onNewG
   const notified = useWatch(notifying);
   const bell = notified ? "Notifications are on" : "Notifications are off";
   const [filter, setFilter] = useState("");
+  const [leaving, setLeaving] = useState(false);
   const search = useRef<HTMLInputElement>(null);
   useTicking(60_000);
   usePeers(conversations.slice(0, WATCHED_PEERS_MAX).flatMap(({ peer }) => (peer === undefined ? [] : [peer.userId])));
@@ -54,7 +55,7 @@ export function Sidebar(props: { account: Account; onNewChat: () => void; onNewG
           {notified ? <IconBell /> : <IconBellOff />}
         </button>
         <ThemeButton />
-        <button type="button" class="icon-button" title="Sign out" aria-label="Sign out" onClick={() => signOut()}>
+        <button type="button" class="icon-button" title="Sign out" aria-label="Sign out" onClick={() => setLeaving(true)}>
           <IconSignOut />
         </button>
       </header>
@@ -90,6 +91,7 @@ export function Sidebar(props: { account: Account; onNewChat: () => void; onNewG
       {loaded && shown.length === 0 && (
         <p class="sidebar-empty">{needle === "" ? "No conversations yet. Start one with the button above." : "Nothing by that name."}</p>
       )}
+      {leaving && <SignOutDialog onClose={() => setLeaving(false)} />}
     </nav>
   );
 }
