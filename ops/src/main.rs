@@ -23,6 +23,8 @@ enum Command {
     Dataflow(node::NodeArgs),
     /// Run projections of a fleet: they write the views and the archive.
     Project(node::NodeArgs),
+    /// Run the archive's engine on its own: for a fleet on one machine, where there is no ClickHouse server.
+    Clickhouse(node::NodeArgs),
     /// Chat from the terminal.
     Chat(chat::ChatArgs),
     /// Load a server over real sockets and measure it.
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Edge(args) => node::run(args, node::Roles::EDGE),
         Command::Dataflow(args) => node::run(args, node::Roles::DATAFLOW),
         Command::Project(args) => node::run(args, node::Roles::PROJECT),
+        Command::Clickhouse(args) => node::run_clickhouse(args),
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidings_dataflow::{host::HostConfig, views};
+use tidings_dataflow::{archive::clickhouse::ClickHouseConfig, host::HostConfig, views};
 use tidings_edge::{auth::AuthConfig, config::Config as EdgeConfig, http::HttpConfig};
 use tidings_ingest::{EmbeddedConfig, KafkaConfig};
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub projection: views::projection::ProjectionConfig,
     /// The archive: SQL on every message, and old history.
     pub archive: ArchiveConfig,
+    /// The ClickHouse server, as the place of the archive.
+    pub clickhouse: ClickHouseConfig,
     /// The edge: connections, frames, limits of clients.
     pub edge: EdgeConfig,
     /// Accounts and tokens.
@@ -97,18 +99,34 @@ pub enum LogKind {
     Kafka,
 }
 
+/// Where the archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ArchiveKind {
+    /// In the data folder of this process, in the embedded engine.
+    Embedded,
+    /// On a ClickHouse server (section `clickhouse`), for any number of processes.
+    Clickhouse,
+}
+
 /// The archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveConfig {
     /// Whether there is one. Without it, history ends where the views' tails end.
     pub enabled: bool,
-    /// The engine, `libchdb.so`. Left out: where `./ops/fetch-libchdb` puts it.
+    /// Where it is: `embedded` (in the data folder) or `clickhouse`.
+    pub kind: ArchiveKind,
+    /// The embedded engine, `libchdb.so`. Left out: where `./ops/fetch-libchdb` puts it.
     pub library: Option<PathBuf>,
-    /// Address of the ClickHouse-compatible HTTP port.
+    /// Address of the embedded engine's ClickHouse-compatible HTTP port.
     pub http_listen: SocketAddr,
-    /// Whether that port may also write. Everybody who reaches it may, then.
+    /// Whether that port may also write. Everybody who may use it may, then.
     pub http_writable: bool,
+    /// The user name that the port asks for. Left out: everybody who reaches it may use it.
+    pub http_username: Option<String>,
+    /// A file with that user's password.
+    pub http_password_file: Option<PathBuf>,
     /// How long messages are kept, in days.
     pub retention_days: u32,
 }
@@ -117,9 +135,12 @@ impl Default for ArchiveConfig {
     fn default() -> Self {
         Self {
             enabled: true,
+            kind: ArchiveKind::Embedded,
             library: None,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 8123)),
             http_writable: false,
+            http_username: None,
+            http_password_file: None,
             retention_days: 365,
         }
     }

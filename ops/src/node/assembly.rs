@@ -1,6 +1,7 @@
 //! The parts of one process, started in the order in which they need each other, and stopped in reverse.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
@@ -11,7 +12,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use prometheus_client::registry::Registry;
-use tidings_dataflow::host;
+use tidings_dataflow::{
+    archive::projection::{self as archive_projection, Owners},
+    assignment::Partitions,
+    host,
+    views::projection as views_projection,
+};
 use tidings_edge::{
     Dependencies,
     http::{Host, Probes},
@@ -21,21 +27,24 @@ use tidings_ingest::Log;
 use tidings_schemas::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 
 use super::{
-    archive::RunningArchive,
+    archive::{ArchiveProjection, OpenArchive},
     edge::RunningEdge,
     health::Health,
-    log,
+    log::{self, OpenLog},
+    ownership::Member,
     roles::Roles,
     views::{OpenViews, RunningProjection},
 };
-use crate::config::{LogKind, Settings};
+use crate::config::{ArchiveKind, Settings, ViewsKind};
 
 /// Everything that runs.
 pub(super) struct Node {
     data: PathBuf,
     edge: Option<RunningEdge>,
     probes: Option<Probes>,
-    archive: Option<RunningArchive>,
+    members: Vec<Member>,
+    archive: Option<OpenArchive>,
+    archive_projection: Option<ArchiveProjection>,
     projection: Option<RunningProjection>,
     host: Option<host::Handle>,
     views: Option<OpenViews>,
@@ -52,36 +61,54 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
 
     let mut registry = Registry::default();
     let health = Arc::new(Health::default());
-    let log = log::open(&settings, &data, &clock, &entropy, &mut registry).await?;
-    // Then partitions and the numbers of edges are dealt out.
-    let is_shared = settings.node.log == LogKind::Kafka;
-    if roles != Roles::ALL && !is_shared {
-        bail!("the embedded log is of one process alone, which has all roles (hint: tidings up)");
+    let OpenLog { log, groups, is_shared } = log::open(&settings, &data, &clock, &entropy, &mut registry).await?;
+    if is_shared {
+        check_shared(&settings)?;
+    } else if roles != Roles::ALL {
+        bail!(
+            "the embedded log is of one process alone, which has all roles (hint: tidings up, or node.log = \"kafka\")"
+        );
     }
     let views = if roles.edge || roles.project {
         Some(OpenViews::open(&settings, &data, log.as_ref(), entropy.as_ref())?)
     } else {
         None
     };
+    let archive =
+        if roles.edge || roles.project { OpenArchive::open(&settings, &data, entropy.as_ref()).await? } else { None };
 
+    // Alone, everything is its own from the start; in a fleet, what the group says.
+    let of_alone = |partitions: Partitions| if is_shared { Partitions::new() } else { partitions };
+    let mut members = Vec::new();
     let host = if roles.dataflow {
         let mut config = settings.dataflow.clone();
         config.checkpoints.directory.get_or_insert_with(|| data.join("checkpoints"));
-        let shards = host::all_shards(log.as_ref());
+        let shards = if is_shared { BTreeSet::new() } else { host::all_shards(log.as_ref()) };
         let host = host::start(config, &shards, Arc::clone(&log), Arc::clone(&clock), &mut registry);
-        Some(host.context("cannot start the dataflow")?)
+        let host = host.context("cannot start the dataflow")?;
+        members.push(Member::of_stages(groups.as_ref(), host.ownership())?);
+        Some(host)
     } else {
         None
     };
-    let projection = match &views {
+    let (projection, archive_projection) = match &views {
         Some(views) if roles.project => {
-            let partitions = tidings_dataflow::views::projection::all_partitions(log.as_ref());
-            let config = &settings.projection;
-            Some(RunningProjection::start(config, partitions, &log, views, &health, &mut registry)?)
+            let partitions = of_alone(views_projection::all_partitions(log.as_ref()));
+            let projection =
+                RunningProjection::start(&settings.projection, partitions, &log, views, &health, &mut registry)?;
+            let partitions = of_alone(archive_projection::all_partitions(log.as_ref()));
+            let owners = if is_shared { Owners::Many } else { Owners::One };
+            let archived = archive.as_ref().map(|archive| archive.project(partitions, owners, &log, &mut registry));
+            let archived = archived.transpose()?;
+            let assignment = archived.as_ref().map(ArchiveProjection::assignment);
+            members.push(Member::of_projections(groups.as_ref(), projection.assignment(), assignment)?);
+            (Some(projection), archived)
         }
-        _ => None,
+        _ => (None, None),
     };
-    let archive = RunningArchive::start(&settings.archive, &data, &log, &mut registry).await?;
+    for member in &members {
+        health.add("group", member.probe());
+    }
     let stopping = Arc::new(AtomicBool::new(false));
     let is_stopping = Arc::clone(&stopping);
     health.add(
@@ -95,7 +122,7 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
                 identity: EdgeIdentity::default(),
                 log: Arc::clone(&log),
                 views: Arc::clone(&views.for_readers),
-                history: archive.as_ref().map(RunningArchive::history),
+                history: archive.as_ref().map(OpenArchive::history),
                 host: Arc::clone(&health) as Arc<dyn Host>,
                 clock,
                 entropy,
@@ -115,7 +142,7 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
         Some(probes.with_context(|| format!("cannot listen on {listen} for probes (hint: node.probes_listen)"))?)
     };
     health.show(Arc::new(registry));
-    Ok(Node { data, edge, probes, archive, projection, host, views, log, stopping })
+    Ok(Node { data, edge, probes, members, archive_projection, archive, projection, host, views, log, stopping })
 }
 
 impl Node {
@@ -130,7 +157,7 @@ impl Node {
     }
 
     pub(super) fn sql_address(&self) -> Option<SocketAddr> {
-        self.archive.as_ref().map(RunningArchive::address)
+        self.archive.as_ref().and_then(OpenArchive::address)
     }
 
     pub(super) fn data(&self) -> &Path {
@@ -148,15 +175,22 @@ impl Node {
 
     /// Clients first, then what they need.
     pub(super) async fn shutdown(self) {
-        let Self { edge, probes, archive, projection, host, views, log, stopping, .. } = self;
+        let Self { edge, probes, members, archive, archive_projection, projection, host, views, log, stopping, .. } =
+            self;
         stopping.store(true, Ordering::Relaxed);
         if let Some(edge) = edge {
             edge.shutdown().await;
+        }
+        for member in members {
+            member.shutdown().await;
         }
         if let Some(host) = host {
             host.shutdown().await;
         }
         if let Some(projection) = projection {
+            projection.shutdown().await;
+        }
+        if let Some(projection) = archive_projection {
             projection.shutdown().await;
         }
         if let Some(archive) = archive {
@@ -168,6 +202,20 @@ impl Node {
         drop(probes);
         drop(log);
     }
+}
+
+/// Stores of one process alone cannot be a fleet's.
+fn check_shared(settings: &Settings) -> Result<()> {
+    if settings.node.views == ViewsKind::Embedded {
+        bail!("with the log on Kafka the views must be in Redis (hint: node.views = \"redis\")");
+    }
+    if settings.archive.enabled && settings.archive.kind == ArchiveKind::Embedded {
+        bail!(
+            "with the log on Kafka the archive must be on ClickHouse (hint: archive.kind = \"clickhouse\", or \
+             archive.enabled = false)"
+        );
+    }
+    Ok(())
 }
 
 /// What the future gives, or nothing ever.

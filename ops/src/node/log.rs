@@ -4,10 +4,18 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
-use tidings_ingest::{EmbeddedLog, KafkaLog, Log, embedded, kafka};
+use tidings_ingest::{EmbeddedLog, Groups, KafkaLog, Log, embedded, kafka};
 use tidings_schemas::clock::{Clock, Entropy};
 
 use crate::config::{LogKind, Settings};
+
+/// An open log, and the groups of those who work on it.
+pub(super) struct OpenLog {
+    pub(super) log: Arc<dyn Log>,
+    pub(super) groups: Arc<dyn Groups>,
+    /// Whether other processes may work on it.
+    pub(super) is_shared: bool,
+}
 
 /// Opens the log, and shows what it counts.
 pub(super) async fn open(
@@ -16,7 +24,7 @@ pub(super) async fn open(
     clock: &Arc<dyn Clock>,
     entropy: &Arc<dyn Entropy>,
     registry: &mut Registry,
-) -> Result<Arc<dyn Log>> {
+) -> Result<OpenLog> {
     let (clock, entropy) = (Arc::clone(clock), Arc::clone(entropy));
     match settings.node.log {
         LogKind::Embedded => {
@@ -25,7 +33,7 @@ pub(super) async fn open(
             let opened = tokio::task::spawn_blocking(move || EmbeddedLog::open(&config, clock, entropy)).await;
             let log = Arc::new(opened.context("the log's start failed")?.context("cannot open the log")?);
             embedded::metrics::register(&log, registry);
-            Ok(log)
+            Ok(OpenLog { groups: Arc::clone(&log) as _, log, is_shared: false })
         }
         LogKind::Kafka => {
             let config = settings.kafka.clone();
@@ -34,7 +42,7 @@ pub(super) async fn open(
             let log =
                 Arc::new(log.context("cannot open the log on Kafka (hint: ./ops/kafka start, --set kafka.brokers=…)")?);
             kafka::metrics::register(&log, registry);
-            Ok(log)
+            Ok(OpenLog { groups: Arc::clone(&log) as _, log, is_shared: true })
         }
     }
 }

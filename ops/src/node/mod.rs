@@ -1,7 +1,7 @@
 //! `tidings up`: every role in one process; `tidings edge`, `dataflow`, `project`: one role, in a fleet.
 //!
 //! - [`assembly`]: puts the parts together, in the order in which they need each other, and takes them down in reverse.
-//! - [`roles`]: which parts. [`log`], [`views`], [`archive`]: the three stores by their settings, and what writes them.
+//! - [`roles`]: which parts. [`ownership`]: which partitions, in a fleet. [`log`], [`views`], [`archive`]: the three stores by their settings, and what writes them.
 //! - [`edge`]: the edge with its lease. [`history`]: the archive as the edge reads it. [`health`]: readiness and metrics.
 
 mod archive;
@@ -10,6 +10,7 @@ mod edge;
 mod health;
 mod history;
 mod log;
+mod ownership;
 mod roles;
 mod views;
 
@@ -72,6 +73,33 @@ pub fn run(args: &NodeArgs, roles: Roles) -> Result<()> {
         None => Ok(()),
         Some(failure) => bail!("{failure}"),
     }
+}
+
+/// `tidings clickhouse`: the archive's engine on its own, served over HTTP to the other roles.
+pub fn run_clickhouse(args: &NodeArgs) -> Result<()> {
+    let mut settings = Settings::read(&args.settings)?;
+    if let Some(listen) = args.listen {
+        settings.archive.http_listen = listen;
+    }
+    if let Some(data) = &args.data {
+        settings.node.data.clone_from(data);
+    }
+    settings.archive.http_writable = true;
+    log_to_stderr(&settings.node)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    runtime.block_on(async {
+        let http = archive::serve_engine(&settings.archive, &settings.node.data).await?;
+        say_where_sql_is(http.address());
+        stop_signal().await?;
+        http.shutdown().await;
+        Ok(())
+    })
+}
+
+#[allow(clippy::print_stdout, reason = "the program's output")]
+fn say_where_sql_is(address: SocketAddr) {
+    println!("The archive's engine is up, and may be written to.");
+    println!("  SQL             curl 'http://{address}/?query=SELECT+version()'");
 }
 
 fn log_to_stderr(config: &NodeConfig) -> Result<()> {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use tidings_dataflow::{
-    assignment::Partitions,
+    assignment::{Assignment, Partitions},
     views::{
         projection::{self, ProjectionConfig},
         redis::RedisViews,
@@ -98,6 +98,11 @@ impl RunningProjection {
     }
 
     /// Which partitions it follows, to be changed.
+    /// Which partitions it follows, to be changed.
+    pub(super) fn assignment(&self) -> Assignment {
+        self.handle.assignment()
+    }
+
     /// Stops after the batch at hand.
     pub(super) async fn shutdown(self) {
         if let Some(handle) = Arc::into_inner(self.handle) {
