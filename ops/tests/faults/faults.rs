@@ -1,0 +1,196 @@
+//! What is done to the fleet.
+
+use std::{thread, time::Duration};
+
+use anyhow::Result;
+use rustix::process::Signal;
+
+use crate::fleet::{Brokers, Fleet};
+
+/// One way to break a fleet.
+#[derive(Clone, Copy)]
+pub(crate) struct Fault {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// What is done, for people.
+    pub(crate) what: &'static str,
+    /// Whether it is among those of a short run.
+    pub(crate) is_short: bool,
+    /// The fleet that it needs.
+    pub(crate) brokers: Brokers,
+    /// Messages are delivered again within this, at the latest, counted from the moment when they were to be sent.
+    pub(crate) resumes_within: Duration,
+    /// How long the fault itself lasts.
+    pub(crate) lasts: Duration,
+    /// Does it, and returns when the fault is over. What was killed for good may stay dead: the fleet is mended
+    /// afterwards.
+    pub(crate) inject: fn(&mut Fleet, Duration) -> Result<()>,
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// All of them.
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "none",
+        what: "nothing is broken",
+        is_short: true,
+        brokers: Brokers::One,
+        resumes_within: seconds(2),
+        lasts: seconds(0),
+        inject: |_, _| Ok(()),
+    },
+    Fault {
+        name: "edge-killed",
+        what: "SIGKILL of an edge; its clients go to the other",
+        is_short: true,
+        brokers: Brokers::One,
+        resumes_within: seconds(3),
+        lasts: seconds(5),
+        inject: |fleet, lasts| {
+            fleet.edges[0].kill()?;
+            thread::sleep(lasts);
+            fleet.edges[0].start()
+        },
+    },
+    Fault {
+        name: "edge-drained",
+        what: "SIGTERM of an edge, as in a rolling restart",
+        is_short: false,
+        brokers: Brokers::One,
+        resumes_within: seconds(3),
+        lasts: seconds(1),
+        inject: |fleet, lasts| {
+            fleet.edges[0].stop()?;
+            thread::sleep(lasts);
+            fleet.edges[0].start()
+        },
+    },
+    Fault {
+        name: "edge-zombie",
+        what: "SIGSTOP of an edge, and SIGCONT when others have its number",
+        is_short: false,
+        brokers: Brokers::One,
+        resumes_within: seconds(8),
+        lasts: seconds(30),
+        inject: |fleet, lasts| stopped(fleet, lasts, |fleet| &mut fleet.edges[0]),
+    },
+    Fault {
+        name: "dataflow-killed",
+        what: "SIGKILL of a dataflow process; the other takes its shards over",
+        is_short: true,
+        brokers: Brokers::One,
+        resumes_within: seconds(5),
+        lasts: seconds(8),
+        inject: |fleet, lasts| {
+            fleet.dataflow[0].kill()?;
+            thread::sleep(lasts);
+            fleet.dataflow[0].start()
+        },
+    },
+    Fault {
+        name: "dataflow-zombie",
+        what: "SIGSTOP of a dataflow process, and SIGCONT when the other has its shards",
+        is_short: true,
+        brokers: Brokers::One,
+        resumes_within: seconds(6),
+        lasts: seconds(12),
+        inject: |fleet, lasts| stopped(fleet, lasts, |fleet| &mut fleet.dataflow[1]),
+    },
+    Fault {
+        name: "projection-killed",
+        what: "SIGKILL of a projection; the other takes its partitions over",
+        is_short: true,
+        brokers: Brokers::One,
+        resumes_within: seconds(5),
+        lasts: seconds(6),
+        inject: |fleet, lasts| {
+            fleet.projections[0].kill()?;
+            thread::sleep(lasts);
+            fleet.projections[0].start()
+        },
+    },
+    Fault {
+        name: "projection-zombie",
+        what: "SIGSTOP of a projection, and SIGCONT when the other has its partitions",
+        is_short: false,
+        brokers: Brokers::One,
+        resumes_within: seconds(5),
+        lasts: seconds(30),
+        inject: |fleet, lasts| stopped(fleet, lasts, |fleet| &mut fleet.projections[1]),
+    },
+    Fault {
+        name: "broker-restarted",
+        what: "SIGKILL of the only broker, and its restart",
+        is_short: true,
+        brokers: Brokers::One,
+        resumes_within: seconds(40),
+        lasts: seconds(3),
+        inject: |fleet, lasts| {
+            fleet.kafka(&["kill", "1"])?;
+            thread::sleep(lasts);
+            fleet.kafka(&["restart", "1"])
+        },
+    },
+    Fault {
+        name: "redis-flushed",
+        what: "FLUSHALL: the views are gone, and are rebuilt from the log",
+        is_short: true,
+        brokers: Brokers::One,
+        resumes_within: seconds(5),
+        lasts: seconds(1),
+        inject: |fleet, lasts| {
+            fleet.redis_command("FLUSHALL")?;
+            thread::sleep(lasts);
+            Ok(())
+        },
+    },
+    Fault {
+        name: "redis-restarted",
+        what: "SIGKILL of Redis, and its restart with what it kept",
+        is_short: false,
+        brokers: Brokers::One,
+        resumes_within: seconds(10),
+        lasts: seconds(3),
+        inject: |fleet, lasts| {
+            fleet.redis("kill")?;
+            thread::sleep(lasts);
+            fleet.redis("start")
+        },
+    },
+    Fault {
+        name: "clickhouse-down",
+        what: "SIGKILL of ClickHouse's engine, and its restart: the archive catches up",
+        is_short: true,
+        brokers: Brokers::One,
+        resumes_within: seconds(3),
+        lasts: seconds(6),
+        inject: |fleet, lasts| {
+            fleet.clickhouse.kill()?;
+            thread::sleep(lasts);
+            fleet.clickhouse.start()?;
+            fleet.clickhouse.ready()
+        },
+    },
+    Fault {
+        name: "broker-lost",
+        what: "SIGKILL of one of three brokers, for good",
+        is_short: false,
+        brokers: Brokers::Three,
+        resumes_within: seconds(30),
+        lasts: seconds(10),
+        inject: |fleet, lasts| {
+            fleet.kafka(&["kill", "2"])?;
+            thread::sleep(lasts);
+            Ok(())
+        },
+    },
+];
+
+fn stopped(fleet: &mut Fleet, lasts: Duration, which: fn(&mut Fleet) -> &mut crate::process::Process) -> Result<()> {
+    which(fleet).signal(Signal::STOP)?;
+    thread::sleep(lasts);
+    which(fleet).signal(Signal::CONT)
+}

@@ -1,0 +1,115 @@
+//! The fault run: a fleet of real processes on real Kafka, Redis and ClickHouse's engine; load from clients that know
+//! nothing of it; one fault in the middle; and then what every client saw is held against the contract.
+//!
+//! Run it with `./ops/faults` (`--help` says how). The exit status is 0 only if everything held.
+//!
+//! - [`fleet`]: the processes. [`faults`]: what is done to them. [`run`]: load, fault, check. [`report`]: the table.
+
+#![allow(clippy::print_stdout, reason = "a program of its own")]
+
+mod faults;
+mod fleet;
+mod process;
+mod report;
+mod run;
+
+use std::{path::PathBuf, process::ExitCode, time::SystemTime};
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use rand::{SeedableRng, rngs::StdRng};
+
+use faults::{FAULTS, Fault};
+use fleet::{Brokers, Fleet};
+
+/// Breaks a fleet on purpose and checks that nothing is lost, repeated or reordered.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Only these faults (`--list`); may be repeated.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Names all faults.
+    #[arg(long)]
+    list: bool,
+    /// Every fault, several times, with more load.
+    #[arg(long)]
+    long: bool,
+    /// What the moments of the faults follow from. Left out: the time.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The program.
+    #[arg(long, value_name = "FILE", env = "TIDINGS_BIN", default_value = "target/release/tidings")]
+    program: PathBuf,
+    /// The first of the ports that are used, on 127.0.0.1.
+    #[arg(long, default_value_t = 19_600)]
+    port: u16,
+    /// Keeps the logs of all processes, and the records of the clients.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[allow(clippy::disallowed_methods, reason = "a seed that is printed")]
+fn seed_of_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(1, |since| since.as_secs())
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.list {
+        FAULTS.iter().for_each(|fault| println!("{:<22} {}", fault.name, fault.what));
+        return ExitCode::SUCCESS;
+    }
+    match all(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            // The scripts of the services say 77 when one cannot be had here.
+            if error.downcast_ref::<process::NotToBeHad>().is_some() { ExitCode::from(77) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn all(args: &Args) -> Result<bool> {
+    let seed = args.seed.unwrap_or_else(seed_of_now);
+    let unknown: Vec<_> = args.only.iter().filter(|name| FAULTS.iter().all(|fault| fault.name != **name)).collect();
+    if !unknown.is_empty() {
+        bail!("there is no fault {unknown:?} (hint: --list)");
+    }
+    let chosen: Vec<&Fault> = FAULTS
+        .iter()
+        .filter(|fault| {
+            if args.only.is_empty() { args.long || fault.is_short } else { args.only.contains(&fault.name.to_owned()) }
+        })
+        .collect();
+    println!("seed {seed}: {} faults", chosen.len());
+    let mut random = StdRng::seed_from_u64(seed);
+    let rounds = if args.long { 3 } else { 1 };
+    let mut outcomes = Vec::new();
+    for brokers in [Brokers::One, Brokers::Three] {
+        let here: Vec<_> = chosen.iter().filter(|fault| fault.brokers == brokers).collect();
+        if here.is_empty() {
+            continue;
+        }
+        let mut fleet = Fleet::start(args, brokers)?;
+        for _ in 0..rounds {
+            for fault in &here {
+                let outcome = run::fault(&mut fleet, fault, args.long, &mut random);
+                println!("{}", report::line(fault, &outcome));
+                let is_broken = outcome.is_err();
+                outcomes.push((***fault, outcome));
+                if is_broken {
+                    // What is left of the fleet says nothing about the next fault.
+                    fleet.keep();
+                    drop(fleet);
+                    fleet = Fleet::start(args, brokers)?;
+                }
+            }
+        }
+        if args.keep {
+            fleet.keep();
+        }
+    }
+    report::table(seed, &outcomes);
+    Ok(outcomes.iter().all(|(_, outcome)| outcome.is_ok()))
+}
