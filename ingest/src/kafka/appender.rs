@@ -14,7 +14,8 @@ use tidings_schemas::limits;
 
 use super::call::{Call, Part, Then};
 use super::desk::Desk;
-use super::lane::{Lane, Resolved};
+use super::lane::{Begun, Lane, Resolved};
+use super::pacer::Pacer;
 use super::producer::{self, Producer};
 use super::slots::{Slot, Slots};
 use super::stats::{Counters, add, take};
@@ -43,6 +44,9 @@ pub(crate) struct Appender {
     counters: Arc<Counters>,
     clock: Arc<dyn Clock>,
     delivery_timeout: Duration,
+    /// Between two groups of one partition.
+    interval: Duration,
+    pacer: Pacer,
     config: ClientConfig,
     /// None while it is being made, and while one that has failed for good is being replaced: nothing is sent off then.
     producer: RwLock<Option<Arc<Producer>>>,
@@ -54,7 +58,7 @@ impl Appender {
         config: ClientConfig,
         slots: Slots,
         names: &[Arc<str>],
-        delivery_timeout: Duration,
+        (delivery_timeout, interval): (Duration, Duration),
         clock: Arc<dyn Clock>,
         counters: Arc<Counters>,
     ) -> Result<Arc<Self>, LogError> {
@@ -71,6 +75,8 @@ impl Appender {
             counters,
             clock,
             delivery_timeout,
+            interval,
+            pacer: Pacer::default(),
             config,
             producer: RwLock::default(),
         });
@@ -86,10 +92,14 @@ impl Appender {
         Ok(())
     }
 
-    /// Starts the thread that brings the answers back. It ends when the appender is closed and nothing waits.
-    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
-        let appender = Arc::clone(self);
-        thread::Builder::new().name("log-producer".to_owned()).spawn(move || appender.run())
+    /// Starts the threads that send off what is due and bring the answers back. They end when the appender is closed and
+    /// nothing waits.
+    pub(crate) fn start(self: &Arc<Self>) -> std::io::Result<[JoinHandle<()>; 2]> {
+        let (producing, pacing) = (Arc::clone(self), Arc::clone(self));
+        let producer = thread::Builder::new().name("log-producer".to_owned()).spawn(move || producing.run())?;
+        let pacer = thread::Builder::new().name("log-pacer".to_owned());
+        let pacer = pacer.spawn(move || pacing.pacer.run(&*pacing.clock, |slot| pacing.begin(slot)))?;
+        Ok([producer, pacer])
     }
 
     /// See `Log::append_with`.
@@ -124,6 +134,7 @@ impl Appender {
     /// Nothing more comes in; the thread ends when what is on its way is answered, or its patience is over.
     pub(crate) fn close(&self) {
         self.desk.close();
+        self.pacer.close();
     }
 
     /// The partition of each record, and what the call takes of the queue.
@@ -179,7 +190,9 @@ impl Appender {
         loop {
             let Some(producer) = self.producer() else { return };
             let mut lane = self.lane(slot);
-            let is_resolved = lane.begin(self.clock.monotonic(), |part, record, place| {
+            // What is on its way when the log is closed leaves without delay.
+            let interval = if self.desk.is_closed() { Duration::ZERO } else { self.interval };
+            let begun = lane.begin(self.clock.monotonic(), interval, |part, record, place| {
                 let NewRecord { key, value, .. } = &part.records[record];
                 let mut new = BaseRecord::with_opaque_to(&target.topic, producer::opaque(slot, place))
                     .partition(target.partition)
@@ -192,8 +205,10 @@ impl Appender {
                     AppendError::Unavailable { reason }
                 })
             });
-            if !is_resolved {
-                return;
+            match begun {
+                Begun::Nothing | Begun::Left => return,
+                Begun::At(moment) => return self.pacer.at(moment, slot),
+                Begun::Resolved => {}
             }
             let resolved = lane.resolve();
             drop(lane);
@@ -299,6 +314,8 @@ impl Appender {
                 if self.desk.is_idle() {
                     return;
                 }
+                // One may have found it too soon for its group a moment before the pacer ended.
+                (0..).take(self.targets.len()).for_each(|slot| self.begin(slot));
                 if now.saturating_sub(since) > CLOSE_PATIENCE {
                     tracing::warn!(
                         "the log is closed while appends are on their way: it is not known what becomes of them"

@@ -24,6 +24,10 @@ impl Context {
         Self { what, counters, last_error: Mutex::default() }
     }
 
+    fn note(&self, complaint: &str) {
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(complaint.to_owned());
+    }
+
     /// The error of a call that had no answer, with the reason if one is known.
     pub(crate) fn unavailable(&self, error: &KafkaError) -> LogError {
         let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -47,6 +51,10 @@ impl Context {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let client = self.what;
+        if facility == "FAIL" {
+            // Some lost connections are told here only.
+            self.note(message);
+        }
         match level {
             // These come again by themselves or turn up as the error of a call: nobody must act on the line alone.
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
@@ -66,7 +74,7 @@ impl ClientContext for Context {
             // What each of them said came before, and says more.
             return;
         }
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.note(reason);
     }
 }
 

@@ -53,9 +53,10 @@ pub struct KafkaConfig {
     pub delivery_timeout_ms: u64,
     /// How long a question to the brokers (the end of a partition, the list of topics) may take, in milliseconds.
     pub request_timeout_ms: u64,
-    /// How long appends are gathered before they are sent, in microseconds. What comes while an append is on its way
-    /// goes together in any case.
-    pub linger_us: u32,
+    /// The least time between two requests that append to the same partition, in microseconds. A lone append leaves at
+    /// once; what comes while one is on its way, or within this time after it left, goes together in the next. More
+    /// spares the brokers under load, less is faster where they have cores to spare.
+    pub append_interval_us: u32,
     /// How long a broker holds a fetch for which there is nothing, in milliseconds. A reader that is opened, or was too
     /// slow for its memory, may wait this long until it is part of a fetch.
     pub fetch_wait_ms: u32,
@@ -87,7 +88,7 @@ impl Default for KafkaConfig {
             password_file: None,
             delivery_timeout_ms: 30_000,
             request_timeout_ms: 10_000,
-            linger_us: 0,
+            append_interval_us: 1_000,
             fetch_wait_ms: 100,
             fetch_ahead_bytes_max: limits::TAIL_CACHE_BYTES_MAX,
             session_timeout_ms: 2_500,
@@ -144,6 +145,10 @@ impl KafkaConfig {
 
     pub(crate) fn delivery_timeout(&self) -> Duration {
         Duration::from_millis(self.delivery_timeout_ms.max(1))
+    }
+
+    pub(crate) fn append_interval(&self) -> Duration {
+        Duration::from_micros(u64::from(self.append_interval_us))
     }
 
     /// What every client has: where the brokers are and how they are spoken to. The result holds the password: it is

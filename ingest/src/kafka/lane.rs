@@ -20,6 +20,21 @@ const FAILED: u64 = u64::MAX;
 pub(crate) struct Lane {
     waiting: VecDeque<Part>,
     group: Option<Group>,
+    /// No group leaves before.
+    next_at: Duration,
+}
+
+/// What became of the attempt to send a group off.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// One is on its way, or there is nothing to send.
+    Nothing,
+    /// It is too soon: at this moment, then.
+    At(Duration),
+    /// It left.
+    Left,
+    /// No record of it left: it is to be resolved.
+    Resolved,
 }
 
 /// What is on its way together.
@@ -65,17 +80,21 @@ impl Lane {
         Ok(())
     }
 
-    /// Sends the next group off, record by record, unless one is on its way: `send` gets a record's part, its place in
-    /// that, and its place in the group, and says whether it left. `true`: nothing left, and the group is to be
-    /// resolved.
+    /// Sends the next group off, record by record, unless one is on its way, or left less than `interval` ago: `send`
+    /// gets a record's part, its place in that, and its place in the group, and says whether it left.
     pub(crate) fn begin(
         &mut self,
         now: Duration,
+        interval: Duration,
         mut send: impl FnMut(&Part, usize, u32) -> Result<(), AppendError>,
-    ) -> bool {
+    ) -> Begun {
         if self.group.is_some() || self.waiting.is_empty() {
-            return false;
+            return Begun::Nothing;
         }
+        if now < self.next_at && !interval.is_zero() {
+            return Begun::At(self.next_at);
+        }
+        self.next_at = now + interval;
         let (mut parts, mut records, mut bytes) = (Vec::new(), 0, 0);
         while let Some(part) = self.waiting.front() {
             let is_too_much =
@@ -108,9 +127,9 @@ impl Lane {
             }
         }
         group.left = place as usize;
-        let is_resolved = group.left == 0;
+        let begun = if group.left == 0 { Begun::Resolved } else { Begun::Left };
         self.group = Some(group);
-        is_resolved
+        begun
     }
 
     /// A record of the group is answered. `true`: it was the last, and the group is to be resolved.
@@ -183,6 +202,17 @@ mod tests {
         parts.remove(0)
     }
 
+    /// Lets everything leave, and counts it.
+    fn begin_all(lane: &mut Lane, at: Duration) -> usize {
+        let mut sent = 0;
+        let begun = lane.begin(at, Duration::ZERO, |_, _, _| {
+            sent += 1;
+            Ok(())
+        });
+        assert_eq!(begun, Begun::Left);
+        sent
+    }
+
     fn unknown() -> AppendError {
         AppendError::Unknown { reason: "lost".into() }
     }
@@ -191,16 +221,29 @@ mod tests {
     fn one_group_at_a_time_and_the_rest_together() {
         let mut lane = Lane::default();
         lane.push(part(1)).ok().unwrap();
-        let mut sent = 0;
-        assert!(!lane.begin(Duration::ZERO, |_, _, _| Ok(sent += 1)));
+        assert_eq!(begin_all(&mut lane, Duration::ZERO), 1);
         lane.push(part(2)).ok().unwrap();
         lane.push(part(3)).ok().unwrap();
-        assert!(!lane.begin(Duration::ZERO, |_, _, _| panic!("the first is on its way")));
+        let begun = lane.begin(Duration::ZERO, Duration::ZERO, |_, _, _| panic!("the first is on its way"));
+        assert_eq!(begun, Begun::Nothing);
         assert!(lane.resolve().is_none());
         assert!(lane.answered(0, Ok(7)));
         assert_eq!(lane.resolve().unwrap().answers[0].1.as_deref().unwrap(), [7]);
-        lane.begin(Duration::ZERO, |_, _, _| Ok(sent += 1));
-        assert_eq!(sent, 6);
+        assert_eq!(begin_all(&mut lane, Duration::ZERO), 5);
+    }
+
+    #[test]
+    fn groups_keep_their_distance_and_a_lone_one_does_not_wait() {
+        let interval = Duration::from_millis(1);
+        let (mut lane, start) = (Lane::default(), Duration::from_secs(1));
+        lane.push(part(1)).ok().unwrap();
+        assert_eq!(lane.begin(start, interval, |_, _, _| Ok(())), Begun::Left);
+        assert!(lane.answered(0, Ok(0)));
+        lane.resolve().unwrap();
+        lane.push(part(1)).ok().unwrap();
+        let soon = start + interval / 2;
+        assert_eq!(lane.begin(soon, interval, |_, _, _| Ok(())), Begun::At(start + interval));
+        assert_eq!(lane.begin(start + interval, interval, |_, _, _| Ok(())), Begun::Left);
     }
 
     #[test]
@@ -209,7 +252,7 @@ mod tests {
         lane.push(part(2)).ok().unwrap();
         lane.push(part(1)).ok().unwrap();
         let send = |_: &Part, _, place| if place == 1 { Err(AppendError::Full) } else { Ok(()) };
-        assert!(!lane.begin(Duration::ZERO, send));
+        assert_eq!(lane.begin(Duration::ZERO, Duration::ZERO, send), Begun::Left);
         assert!(lane.answered(0, Ok(4)), "only the first left");
         let answers = lane.resolve().unwrap().answers;
         assert!(matches!(answers[0].1, Err(AppendError::Unknown { .. })), "it is in the log in part");
@@ -220,18 +263,17 @@ mod tests {
     fn what_is_given_up_is_not_passed() {
         let mut lane = Lane::default();
         lane.push(part(1)).ok().unwrap();
-        lane.begin(Duration::from_secs(1), |_, _, _| Ok(()));
+        begin_all(&mut lane, Duration::from_secs(1));
         lane.push(part(1)).ok().unwrap();
         let late = lane.give_up(Duration::from_secs(2));
         assert_eq!((late.given_up.len(), late.refused.len()), (1, 1));
         assert!(lane.push(part(1)).is_err());
-        assert!(!lane.begin(Duration::from_secs(3), |_, _, _| panic!("nothing passes it")));
+        let begun = lane.begin(Duration::from_secs(3), Duration::ZERO, |_, _, _| panic!("nothing passes it"));
+        assert_eq!(begun, Begun::Nothing);
         assert!(lane.answered(0, Err(unknown())));
         let resolved = lane.resolve().unwrap();
         assert!(resolved.was_given_up && resolved.answers.is_empty() && resolved.records == 1);
         lane.push(part(1)).ok().unwrap();
-        let mut sent = 0;
-        lane.begin(Duration::from_secs(4), |_, _, _| Ok(sent += 1));
-        assert_eq!(sent, 1);
+        assert_eq!(begin_all(&mut lane, Duration::from_secs(4)), 1);
     }
 }

@@ -4,7 +4,7 @@
 //! - [`config`]: the settings. [`stats`], [`metrics`]: what it counts.
 //! - `topics`, `identity`: the topics are made, and which log this is. `slots`: partitions by number. `client`: what
 //!   every client has.
-//! - `appender`, `call`, `lane`, `desk`, `producer`: from a call to its answer.
+//! - `appender`, `call`, `lane`, `desk`, `pacer`, `producer`: from a call to its answer.
 //! - `fetcher`, `reader`: from the brokers to a reader. `ranges`, `watermark`: what partitions hold.
 //! - `group`: which process does what.
 
@@ -20,6 +20,7 @@ mod fetcher;
 mod group;
 mod identity;
 mod lane;
+mod pacer;
 mod producer;
 mod ranges;
 mod reader;
@@ -82,10 +83,10 @@ impl KafkaLog {
         let slots = Slots::new(&Partitions::from(identity.partitions));
         let names: Vec<Arc<str>> = Topic::ALL.iter().map(|topic| config.topic_name(*topic).into()).collect();
         let appender = Appender::new(
-            producer::configure(client.clone(), config.linger_us),
+            producer::configure(client.clone()),
             slots.clone(),
             &names,
-            config.delivery_timeout(),
+            (config.delivery_timeout(), config.append_interval()),
             clock,
             Arc::clone(&counters),
         )?;
@@ -102,7 +103,7 @@ impl KafkaLog {
             threads: Vec::new(),
         };
         let no_thread = |error| unavailable("no thread can be started", &error);
-        log.threads.push(log.appender.start().map_err(no_thread)?);
+        log.threads.extend(log.appender.start().map_err(no_thread)?);
         log.threads.push(log.ranges.start().map_err(no_thread)?);
         Ok(log)
     }

@@ -31,7 +31,7 @@ pub(crate) struct Deliveries {
 }
 
 /// What the producer needs beside what every client has.
-pub(crate) fn configure(mut client: ClientConfig, linger_us: u32) -> ClientConfig {
+pub(crate) fn configure(mut client: ClientConfig) -> ClientConfig {
     let mut set = |key: &str, value: String| {
         client.set(key, value);
     };
@@ -40,7 +40,8 @@ pub(crate) fn configure(mut client: ClientConfig, linger_us: u32) -> ClientConfi
     // A batch that is refused stops all that is behind it; the producer is then replaced.
     set("enable.gapless.guarantee", "true".to_owned());
     set("message.timeout.ms", "0".to_owned());
-    set("linger.ms", format!("{}", f64::from(linger_us) / 1000.0));
+    // Lanes gather, with finer timers.
+    set("linger.ms", "0".to_owned());
     set("retry.backoff.ms", "50".to_owned());
     set("message.max.bytes", (RECORD_BYTES_MAX + BATCH_OVERHEAD_BYTES_MAX).to_string());
     set("batch.size", KAFKA_BATCH_BYTES.to_string());
