@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidings_dataflow::{host::HostConfig, views};
+use tidings_dataflow::{archive::ClickHouseConfig, host::HostConfig, views};
 use tidings_edge::{auth::AuthConfig, config::Config as EdgeConfig, http::HttpConfig};
 use tidings_ingest::{EmbeddedConfig, KafkaConfig};
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub projection: views::projection::ProjectionConfig,
     /// The archive: SQL on every message, and old history.
     pub archive: ArchiveConfig,
+    /// ClickHouse, as the store of the archive.
+    pub clickhouse: ClickHouseConfig,
     /// The edge: connections, frames, limits of clients.
     pub edge: EdgeConfig,
     /// Accounts and tokens.
@@ -52,6 +54,9 @@ pub struct NodeConfig {
     pub log: LogKind,
     /// Where the views are: `embedded` (in the data folder) or `redis`.
     pub views: ViewsKind,
+    /// Where the archive is: `embedded` (in the data folder), `clickhouse`, or `none`: then history ends where the views'
+    /// tails end.
+    pub archive: ArchiveKind,
     /// Address of the probes and metrics of a process without an edge. Port 0: any free one, which is printed.
     pub probes_listen: SocketAddr,
     /// Threads that serve clients. 0: as many as the machine has cores.
@@ -73,12 +78,26 @@ pub enum ViewsKind {
     Redis,
 }
 
+/// Where the archive is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveKind {
+    /// In the data folder, for one process.
+    #[default]
+    Embedded,
+    /// On a ClickHouse server (section `clickhouse`), for any number of processes.
+    ClickHouse,
+    /// Nowhere.
+    None,
+}
+
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             data: PathBuf::from("data"),
             log: LogKind::Embedded,
             views: ViewsKind::default(),
+            archive: ArchiveKind::default(),
             probes_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             threads: 0,
             log_level: "info".to_owned(),
@@ -101,11 +120,11 @@ pub enum LogKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveConfig {
-    /// Whether there is one. Without it, history ends where the views' tails end.
+    /// Whether there is one: `false` is the same as `node.archive = "none"`.
     pub enabled: bool,
-    /// The engine, `libchdb.so`. Left out: where `./ops/fetch-libchdb` puts it.
+    /// The embedded engine, `libchdb.so`. Left out: where `./ops/fetch-libchdb` puts it.
     pub library: Option<PathBuf>,
-    /// Address of the ClickHouse-compatible HTTP port.
+    /// Address of the embedded engine's ClickHouse-compatible HTTP port.
     pub http_listen: SocketAddr,
     /// Whether that port may also write. Everybody who reaches it may, then.
     pub http_writable: bool,

@@ -1,84 +1,107 @@
-//! The archive of a process: the engine, the projection that fills it, and the SQL port.
+//! The archive of a process, by its settings: embedded with its SQL port, or on a ClickHouse server; and the projection
+//! that fills it.
 
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
-use tidings_dataflow::archive::{
-    ArchiveSettings, EmbeddedArchive,
-    http::{self, HttpConfig, HttpHandle},
-    libchdb::configuration::EngineConfiguration,
-    projection,
+use tidings_dataflow::{
+    archive::{
+        Archive, ArchiveSettings, ClickHouseArchive, EmbeddedArchive,
+        http::{self, HttpConfig, HttpHandle},
+        libchdb::configuration::EngineConfiguration,
+        projection::{self, Owners},
+    },
+    assignment::Partitions,
 };
 use tidings_edge::read::HistoryReader;
 use tidings_ingest::Log;
+use tidings_schemas::clock::Entropy;
 
-use super::history::ArchiveHistory;
-use crate::config::ArchiveConfig;
+use super::history::{ArchiveHistory, Filler};
+use crate::config::{ArchiveConfig, ArchiveKind, Settings};
 
-/// A running archive.
+/// An open archive.
 pub(super) struct RunningArchive {
-    archive: Arc<EmbeddedArchive>,
-    projection: projection::Handle,
-    http: HttpHandle,
+    archive: Arc<dyn Archive>,
+    projection: Option<projection::Handle>,
+    http: Option<HttpHandle>,
 }
 
 impl RunningArchive {
-    /// Starts the archive. Without its engine there is none, which is said loudly: live chat does without, and once the
-    /// engine is there the archive is filled from the log.
-    pub(super) async fn start(
-        config: &ArchiveConfig,
-        data: &Path,
-        log: &Arc<dyn Log>,
-        registry: &mut Registry,
-    ) -> Result<Option<Self>> {
-        if !config.enabled {
-            return Ok(None);
-        }
-        let mut engine = EngineConfiguration::in_folder(data.join("archive"));
-        if let Some(library) = &config.library {
-            engine.library.clone_from(library);
-        }
-        let settings = ArchiveSettings { retention_days: config.retention_days, ..ArchiveSettings::default() };
-        let opened = tokio::task::spawn_blocking(move || EmbeddedArchive::open(&engine, settings))
-            .await
-            .context("the archive's start failed")?;
-        let archive = match opened {
-            Ok(archive) => Arc::new(archive),
-            Err(error) => {
-                tracing::error!(%error, "no archive: there is no SQL, and history ends where the views' tails end");
-                return Ok(None);
+    /// Opens the archive that the settings name. Without its engine there is none, which is said loudly: live chat does
+    /// without, and once the engine is there the archive is filled from the log.
+    pub(super) async fn open(settings: &Settings, data: &Path, entropy: &dyn Entropy) -> Result<Option<Self>> {
+        let config = &settings.archive;
+        let (archive, http): (Arc<dyn Archive>, _) = match settings.node.archive {
+            ArchiveKind::Embedded if config.enabled => match open_embedded(config, data).await? {
+                Some((archive, http)) => (archive, Some(http)),
+                None => return Ok(None),
+            },
+            ArchiveKind::ClickHouse if config.enabled => {
+                let archive = ClickHouseArchive::new(&settings.clickhouse, config.retention_days, entropy.next_u64());
+                (Arc::new(archive.context("the settings of clickhouse cannot be used")?), None)
             }
+            _ => return Ok(None),
         };
-        let listen = HttpConfig { listen: config.http_listen, writable: config.http_writable };
-        let http = http::serve(&listen, &archive).await.with_context(|| {
-            let address = config.http_listen;
-            format!("cannot listen on {address} for SQL (hint: --set archive.http_listen=127.0.0.1:0)")
-        })?;
-        let projection = projection::start(
-            projection::all_partitions(&**log),
-            projection::Owners::One,
-            Arc::clone(log),
-            Arc::clone(&archive) as _,
-            registry,
-        )
-        .context("cannot start the archive's projection")?;
-        Ok(Some(Self { archive, projection, http }))
+        Ok(Some(Self { archive, projection: None, http }))
     }
 
-    /// Where SQL is answered.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.http.address()
+    /// Fills it from these partitions.
+    pub(super) fn fill(
+        &mut self,
+        partitions: Partitions,
+        owners: Owners,
+        log: &Arc<dyn Log>,
+        registry: &mut Registry,
+    ) -> Result<()> {
+        let archive = Arc::clone(&self.archive);
+        let projection = projection::start(partitions, owners, Arc::clone(log), archive, registry);
+        self.projection = Some(projection.context("cannot start the archive's projection")?);
+        Ok(())
+    }
+
+    /// Where SQL is answered by this process.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(HttpHandle::address)
     }
 
     /// What the edge reads of it.
-    pub(super) fn history(&self) -> Arc<dyn HistoryReader> {
-        Arc::new(ArchiveHistory(Arc::clone(&self.archive) as _))
+    pub(super) fn history(&self, filler: Filler) -> Arc<dyn HistoryReader> {
+        Arc::new(ArchiveHistory { archive: Arc::clone(&self.archive), filler })
     }
 
     /// Ends the inserts and the queries.
     pub(super) async fn shutdown(self) {
-        self.projection.shutdown().await;
-        self.http.shutdown().await;
+        if let Some(projection) = self.projection {
+            projection.shutdown().await;
+        }
+        if let Some(http) = self.http {
+            http.shutdown().await;
+        }
     }
+}
+
+async fn open_embedded(config: &ArchiveConfig, data: &Path) -> Result<Option<(Arc<EmbeddedArchive>, HttpHandle)>> {
+    let mut engine = EngineConfiguration::in_folder(data.join("archive"));
+    if let Some(library) = &config.library {
+        engine.library.clone_from(library);
+    }
+    let settings = ArchiveSettings { retention_days: config.retention_days, ..ArchiveSettings::default() };
+    let opened = tokio::task::spawn_blocking(move || EmbeddedArchive::open(&engine, settings))
+        .await
+        .context("the archive's start failed")?;
+    let archive = match opened {
+        Ok(archive) => Arc::new(archive),
+        Err(error) => {
+            tracing::error!(%error, "no archive: there is no SQL, and history ends where the views' tails end");
+            return Ok(None);
+        }
+    };
+    let listen = HttpConfig { listen: config.http_listen, writable: config.http_writable, credentials: None };
+    let http = http::serve(&listen, &archive).await.with_context(|| {
+        let address = config.http_listen;
+        format!("cannot listen on {address} for SQL (hint: --set archive.http_listen=127.0.0.1:0)")
+    })?;
+    Ok(Some((archive, http)))
 }

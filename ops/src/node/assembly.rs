@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use prometheus_client::registry::Registry;
-use tidings_dataflow::host;
+use tidings_dataflow::{archive::projection::Owners, host};
 use tidings_edge::{
     Dependencies,
     http::{Host, Probes},
@@ -24,6 +24,7 @@ use super::{
     archive::RunningArchive,
     edge::RunningEdge,
     health::Health,
+    history::Filler,
     log,
     roles::Roles,
     views::{OpenViews, RunningProjection},
@@ -81,7 +82,12 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
         }
         _ => None,
     };
-    let archive = RunningArchive::start(&settings.archive, &data, &log, &mut registry).await?;
+    let mut archive = RunningArchive::open(&settings, &data, entropy.as_ref()).await?;
+    if let Some(archive) = archive.as_mut().filter(|_| roles.project) {
+        let partitions = tidings_dataflow::archive::projection::all_partitions(log.as_ref());
+        let owners = if is_shared { Owners::Many } else { Owners::One };
+        archive.fill(partitions, owners, &log, &mut registry)?;
+    }
     let stopping = Arc::new(AtomicBool::new(false));
     let is_stopping = Arc::clone(&stopping);
     health.add(
@@ -89,13 +95,14 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
         Box::new(move || is_stopping.load(Ordering::Relaxed).then(|| "the process is going away".to_owned())),
     );
 
+    let filler = if roles.project && !is_shared { Filler::ThisProcess } else { Filler::Others };
     let edge = match &views {
         Some(views) if roles.edge => {
             let dependencies = Dependencies {
                 identity: EdgeIdentity::default(),
                 log: Arc::clone(&log),
                 views: Arc::clone(&views.for_readers),
-                history: archive.as_ref().map(RunningArchive::history),
+                history: archive.as_ref().map(|archive| archive.history(filler)),
                 host: Arc::clone(&health) as Arc<dyn Host>,
                 clock,
                 entropy,
@@ -130,7 +137,7 @@ impl Node {
     }
 
     pub(super) fn sql_address(&self) -> Option<SocketAddr> {
-        self.archive.as_ref().map(RunningArchive::address)
+        self.archive.as_ref().and_then(RunningArchive::address)
     }
 
     pub(super) fn data(&self) -> &Path {

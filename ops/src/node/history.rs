@@ -12,7 +12,19 @@ use tidings_schemas::{
 };
 
 /// See the module.
-pub(super) struct ArchiveHistory(pub(super) Arc<dyn Archive>);
+pub(super) struct ArchiveHistory {
+    pub(super) archive: Arc<dyn Archive>,
+    pub(super) filler: Filler,
+}
+
+/// Who fills the archive, and so knows how far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filler {
+    /// This process, with all partitions.
+    ThisProcess,
+    /// Others, too: the archive itself must be asked.
+    Others,
+}
 
 #[allow(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
 fn unavailable(error: ArchiveError) -> HistoryError {
@@ -29,7 +41,7 @@ impl HistoryReader for ArchiveHistory {
         limit: usize,
     ) -> Result<Vec<wire::Entry>, HistoryError> {
         let query = EntriesQuery { conversation, seqs, newest_first: order == Order::NewestFirst, limit };
-        self.0.entries(query).await.map_err(unavailable)
+        self.archive.entries(query).await.map_err(unavailable)
     }
 
     async fn entry_by_message_id(
@@ -37,11 +49,11 @@ impl HistoryReader for ArchiveHistory {
         conversation: ConversationId,
         message: MessageId,
     ) -> Result<Option<wire::Entry>, HistoryError> {
-        self.0.entry_by_message_id(conversation, message).await.map_err(unavailable)
+        self.archive.entry_by_message_id(conversation, message).await.map_err(unavailable)
     }
 
     async fn changes(&self, conversation: ConversationId, seqs: &[u64]) -> Result<Vec<wire::Change>, HistoryError> {
-        self.0.changes_for(conversation, seqs).await.map_err(unavailable)
+        self.archive.changes_for(conversation, seqs).await.map_err(unavailable)
     }
 
     async fn inbox(
@@ -50,11 +62,14 @@ impl HistoryReader for ArchiveHistory {
         offsets: RangeInclusive<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, wire::InboxRow)>, HistoryError> {
-        self.0.inbox(user, offsets, limit).await.map_err(unavailable)
+        self.archive.inbox(user, offsets, limit).await.map_err(unavailable)
     }
 
     async fn next_events_offset(&self, partition: u32) -> Result<u64, HistoryError> {
+        if self.filler == Filler::Others {
+            self.archive.progress().await.map_err(unavailable)?;
+        }
         // The timeline follows from `events`: that is its source.
-        Ok(self.0.next_source_offset(Topic::Timeline, partition))
+        Ok(self.archive.next_source_offset(Topic::Timeline, partition))
     }
 }

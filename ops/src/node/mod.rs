@@ -74,7 +74,8 @@ pub fn run(args: &NodeArgs, roles: Roles) -> Result<()> {
     }
 }
 
-fn log_to_stderr(config: &NodeConfig) -> Result<()> {
+/// The process's log, as the settings say.
+pub(crate) fn log_to_stderr(config: &NodeConfig) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log_level)
         .with_context(|| format!("node.log_level {:?} is not a filter (hint: info)", config.log_level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -86,7 +87,8 @@ fn log_to_stderr(config: &NodeConfig) -> Result<()> {
     Ok(())
 }
 
-async fn stop_signal() -> Result<()> {
+/// Waits for SIGINT or SIGTERM.
+pub(crate) async fn stop_signal() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     tokio::select! {
         _ = terminate.recv() => {}
