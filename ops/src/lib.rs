@@ -1,11 +1,13 @@
 //! The parts of the `tidings` program.
 //!
 //! - [`node`]: `up`, everything in one process. [`config`]: file, environment and flags, and the generated reference.
+//! - [`clickhouse`]: the archive's engine as a server of its own.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
 
 pub mod chat;
 pub mod check;
+pub mod clickhouse;
 pub mod client;
 pub mod config;
 pub mod load;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidings_ops::{chat, check, config, load, node};
+use tidings_ops::{chat, check, clickhouse, config, load, node};
 
 /// Tidings: a messaging backend in which everything is an event on a log.
 #[derive(Debug, Parser)]
@@ -23,8 +23,9 @@ enum Command {
     Dataflow(node::NodeArgs),
     /// Run projections of a fleet: they write the views and the archive.
     Project(node::NodeArgs),
-    /// Run the archive's engine on its own: for a fleet on one machine, where there is no ClickHouse server.
-    Clickhouse(node::NodeArgs),
+    /// Run the archive's engine as a ClickHouse server of its own.
+    #[command(name = "clickhouse")]
+    ClickHouse(clickhouse::ClickHouseArgs),
     /// Chat from the terminal.
     Chat(chat::ChatArgs),
     /// Load a server over real sockets and measure it.
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Command::Edge(args) => node::run(args, node::Roles::EDGE),
         Command::Dataflow(args) => node::run(args, node::Roles::DATAFLOW),
         Command::Project(args) => node::run(args, node::Roles::PROJECT),
-        Command::Clickhouse(args) => node::run_clickhouse(args),
+        Command::ClickHouse(args) => clickhouse::run(args),
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),

@@ -14,7 +14,10 @@ use prometheus_client::registry::Registry;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use records::{open_log, records};
 use server::{BadLine, Server, archive};
-use tidings_dataflow::archive::{Archive, ArchiveError, ClickHouseArchive, ClickHouseConfig, conformance, projection};
+use tidings_dataflow::archive::{
+    Archive, ArchiveError, ClickHouseArchive, ClickHouseConfig, conformance,
+    projection::{self, Owners},
+};
 use tidings_ingest::{Log, LogExt as _};
 use tidings_schemas::topics::Topic;
 use tokio::{
@@ -48,6 +51,11 @@ fn seed() -> u64 {
     let seed = env::var("TIDINGS_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
     println!("TIDINGS_SEED={seed}");
     seed
+}
+
+fn start(log: &Arc<dyn Log>, archive: ClickHouseArchive, owners: Owners) -> projection::Handle {
+    let partitions = projection::all_partitions(&**log);
+    projection::start(partitions, owners, Arc::clone(log), Arc::new(archive), &mut Registry::default()).unwrap()
 }
 
 /// Appends the records of so many more events in both partitions.
@@ -85,7 +93,7 @@ async fn a_server_that_is_killed_in_mid_insert_has_every_row_once() {
     let log = open_log(folder.path());
     let mut server = Server::start();
     let mut next = 0;
-    let handle = projection::start(Arc::clone(&log), Arc::new(server.archive()), &mut Registry::default()).unwrap();
+    let handle = start(&log, server.archive(), Owners::One);
     append(&*log, &mut next, 100).await;
     handle.caught_up().await;
     for _ in 0..rounds {
@@ -114,7 +122,7 @@ async fn answers_that_are_lost_leave_no_repeat_to_be_seen() {
     let server = Server::start();
     let line = BadLine::to(server.address(), seed).await;
     let config = ClickHouseConfig { url: format!("http://{}", line.address), ..server.config() };
-    let handle = projection::start(Arc::clone(&log), Arc::new(archive(&config)), &mut Registry::default()).unwrap();
+    let handle = start(&log, archive(&config), Owners::One);
     let mut next = 0;
     while next < 2_000 || line.cuts() < 10 {
         append(&*log, &mut next, 500).await;
@@ -133,8 +141,7 @@ async fn two_that_write_the_same_partitions_leave_no_repeat_to_be_seen() {
     let server = Server::start();
     let mut next = 0;
     append(&*log, &mut next, 300).await;
-    let owners = [(); 2]
-        .map(|()| projection::start(Arc::clone(&log), Arc::new(server.archive()), &mut Registry::default()).unwrap());
+    let owners = [(); 2].map(|()| start(&log, server.archive(), Owners::Many));
     let watcher = server.archive();
     let mut reached = 0;
     for _ in 0..4 {
@@ -169,7 +176,7 @@ async fn a_server_that_is_away_is_unavailable_and_is_caught_up_with() {
     assert!(matches!(error, ArchiveError::Unavailable(_)), "{error}");
     // The projection starts while there is no server, and the log is its buffer.
     let mut next = 0;
-    let handle = projection::start(Arc::clone(&log), Arc::new(archive), &mut Registry::default()).unwrap();
+    let handle = start(&log, archive, Owners::One);
     append(&*log, &mut next, 3_000).await;
     server.run();
     handle.caught_up().await;

@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidings_dataflow::{archive::clickhouse::ClickHouseConfig, host::HostConfig, views};
+use tidings_dataflow::{archive::ClickHouseConfig, host::HostConfig, views};
 use tidings_edge::{auth::AuthConfig, config::Config as EdgeConfig, http::HttpConfig};
 use tidings_ingest::{EmbeddedConfig, KafkaConfig};
 
@@ -34,7 +34,7 @@ pub struct Settings {
     pub projection: views::projection::ProjectionConfig,
     /// The archive: SQL on every message, and old history.
     pub archive: ArchiveConfig,
-    /// The ClickHouse server, as the place of the archive.
+    /// ClickHouse, as the store of the archive.
     pub clickhouse: ClickHouseConfig,
     /// The edge: connections, frames, limits of clients.
     pub edge: EdgeConfig,
@@ -54,6 +54,9 @@ pub struct NodeConfig {
     pub log: LogKind,
     /// Where the views are: `embedded` (in the data folder) or `redis`.
     pub views: ViewsKind,
+    /// Where the archive is: `embedded` (in the data folder), `clickhouse`, or `none`: then history ends where the views'
+    /// tails end.
+    pub archive: ArchiveKind,
     /// Address of the probes and metrics of a process without an edge. Port 0: any free one, which is printed.
     pub probes_listen: SocketAddr,
     /// Threads that serve clients. 0: as many as the machine has cores.
@@ -75,12 +78,26 @@ pub enum ViewsKind {
     Redis,
 }
 
+/// Where the archive is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveKind {
+    /// In the data folder, for one process.
+    #[default]
+    Embedded,
+    /// On a ClickHouse server (section `clickhouse`), for any number of processes.
+    ClickHouse,
+    /// Nowhere.
+    None,
+}
+
 impl Default for NodeConfig {
     fn default() -> Self {
         Self {
             data: PathBuf::from("data"),
             log: LogKind::Embedded,
             views: ViewsKind::default(),
+            archive: ArchiveKind::default(),
             probes_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             threads: 0,
             log_level: "info".to_owned(),
@@ -99,34 +116,18 @@ pub enum LogKind {
     Kafka,
 }
 
-/// Where the archive is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ArchiveKind {
-    /// In the data folder of this process, in the embedded engine.
-    Embedded,
-    /// On a ClickHouse server (section `clickhouse`), for any number of processes.
-    Clickhouse,
-}
-
 /// The archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveConfig {
-    /// Whether there is one. Without it, history ends where the views' tails end.
+    /// Whether there is one: `false` is the same as `node.archive = "none"`.
     pub enabled: bool,
-    /// Where it is: `embedded` (in the data folder) or `clickhouse`.
-    pub kind: ArchiveKind,
     /// The embedded engine, `libchdb.so`. Left out: where `./ops/fetch-libchdb` puts it.
     pub library: Option<PathBuf>,
     /// Address of the embedded engine's ClickHouse-compatible HTTP port.
     pub http_listen: SocketAddr,
     /// Whether that port may also write. Everybody who may use it may, then.
     pub http_writable: bool,
-    /// The user name that the port asks for. Left out: everybody who reaches it may use it.
-    pub http_username: Option<String>,
-    /// A file with that user's password.
-    pub http_password_file: Option<PathBuf>,
     /// How long messages are kept, in days.
     pub retention_days: u32,
 }
@@ -135,12 +136,9 @@ impl Default for ArchiveConfig {
     fn default() -> Self {
         Self {
             enabled: true,
-            kind: ArchiveKind::Embedded,
             library: None,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 8123)),
             http_writable: false,
-            http_username: None,
-            http_password_file: None,
             retention_days: 365,
         }
     }

@@ -30,6 +30,7 @@ use super::{
     archive::{ArchiveProjection, OpenArchive},
     edge::RunningEdge,
     health::Health,
+    history::Filler,
     log::{self, OpenLog},
     ownership::Member,
     roles::Roles,
@@ -116,13 +117,14 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
         Box::new(move || is_stopping.load(Ordering::Relaxed).then(|| "the process is going away".to_owned())),
     );
 
+    let filler = if roles.project && !is_shared { Filler::ThisProcess } else { Filler::Others };
     let edge = match &views {
         Some(views) if roles.edge => {
             let dependencies = Dependencies {
                 identity: EdgeIdentity::default(),
                 log: Arc::clone(&log),
                 views: Arc::clone(&views.for_readers),
-                history: archive.as_ref().map(OpenArchive::history),
+                history: archive.as_ref().map(|archive| archive.history(filler)),
                 host: Arc::clone(&health) as Arc<dyn Host>,
                 clock,
                 entropy,
@@ -209,10 +211,10 @@ fn check_shared(settings: &Settings) -> Result<()> {
     if settings.node.views == ViewsKind::Embedded {
         bail!("with the log on Kafka the views must be in Redis (hint: node.views = \"redis\")");
     }
-    if settings.archive.enabled && settings.archive.kind == ArchiveKind::Embedded {
+    if settings.archive.enabled && settings.node.archive == ArchiveKind::Embedded {
         bail!(
-            "with the log on Kafka the archive must be on ClickHouse (hint: archive.kind = \"clickhouse\", or \
-             archive.enabled = false)"
+            "with the log on Kafka the archive must be on ClickHouse (hint: node.archive = \"clickhouse\", or \
+             node.archive = \"none\")"
         );
     }
     Ok(())

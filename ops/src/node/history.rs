@@ -14,8 +14,16 @@ use tidings_schemas::{
 /// See the module.
 pub(super) struct ArchiveHistory {
     pub(super) archive: Arc<dyn Archive>,
-    /// Whether other processes write it: then how far it is must be asked.
-    pub(super) is_shared: bool,
+    pub(super) filler: Filler,
+}
+
+/// Who fills the archive, and so knows how far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filler {
+    /// This process, with all partitions.
+    ThisProcess,
+    /// Others, too: the archive itself must be asked.
+    Others,
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "used as a function for map_err")]
@@ -58,7 +66,7 @@ impl HistoryReader for ArchiveHistory {
     }
 
     async fn next_events_offset(&self, partition: u32) -> Result<u64, HistoryError> {
-        if self.is_shared {
+        if self.filler == Filler::Others {
             self.archive.progress().await.map_err(unavailable)?;
         }
         // The timeline follows from `events`: that is its source.

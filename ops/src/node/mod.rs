@@ -75,34 +75,8 @@ pub fn run(args: &NodeArgs, roles: Roles) -> Result<()> {
     }
 }
 
-/// `tidings clickhouse`: the archive's engine on its own, served over HTTP to the other roles.
-pub fn run_clickhouse(args: &NodeArgs) -> Result<()> {
-    let mut settings = Settings::read(&args.settings)?;
-    if let Some(listen) = args.listen {
-        settings.archive.http_listen = listen;
-    }
-    if let Some(data) = &args.data {
-        settings.node.data.clone_from(data);
-    }
-    settings.archive.http_writable = true;
-    log_to_stderr(&settings.node)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(async {
-        let http = archive::serve_engine(&settings.archive, &settings.node.data).await?;
-        say_where_sql_is(http.address());
-        stop_signal().await?;
-        http.shutdown().await;
-        Ok(())
-    })
-}
-
-#[allow(clippy::print_stdout, reason = "the program's output")]
-fn say_where_sql_is(address: SocketAddr) {
-    println!("The archive's engine is up, and may be written to.");
-    println!("  SQL             curl 'http://{address}/?query=SELECT+version()'");
-}
-
-fn log_to_stderr(config: &NodeConfig) -> Result<()> {
+/// The process's log, as the settings say.
+pub(crate) fn log_to_stderr(config: &NodeConfig) -> Result<()> {
     let filter = EnvFilter::try_new(&config.log_level)
         .with_context(|| format!("node.log_level {:?} is not a filter (hint: info)", config.log_level))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -114,7 +88,8 @@ fn log_to_stderr(config: &NodeConfig) -> Result<()> {
     Ok(())
 }
 
-async fn stop_signal() -> Result<()> {
+/// Waits for SIGINT or SIGTERM.
+pub(crate) async fn stop_signal() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
     tokio::select! {
         _ = terminate.recv() => {}

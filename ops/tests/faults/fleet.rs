@@ -144,7 +144,7 @@ impl Fleet {
         let settings = [
             "node.log=kafka".to_owned(),
             "node.views=redis".to_owned(),
-            "archive.kind=clickhouse".to_owned(),
+            "node.archive=clickhouse".to_owned(),
             format!("kafka.brokers=127.0.0.1:{}", ports.kafka()),
             "kafka.partitions.conversations=4".to_owned(),
             "kafka.partitions.recipients=4".to_owned(),

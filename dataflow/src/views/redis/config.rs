@@ -63,7 +63,7 @@ pub enum RedisConfigError {
     Password(#[from] PasswordError),
     /// The client refuses the settings.
     #[error("the settings of [redis] cannot be used: {0}")]
-    Client(#[from] RedisError),
+    Client(RedisError),
 }
 
 impl RedisConfig {
@@ -117,6 +117,12 @@ impl RedisConfig {
     #[cfg(not(feature = "tls"))]
     fn connection_address(&self, host: String, port: u16) -> Result<ConnectionAddr, RedisConfigError> {
         if self.tls { Err(RedisConfigError::NoTls) } else { Ok(ConnectionAddr::Tcp(host, port)) }
+    }
+}
+
+impl From<RedisError> for RedisConfigError {
+    fn from(error: RedisError) -> Self {
+        Self::Client(error)
     }
 }
 
