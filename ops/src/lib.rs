@@ -3,6 +3,7 @@
 //! - [`node`]: `up`, everything in one process. [`config`]: file, environment and flags, and the generated reference.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
+//! - [`plan`]: what a service of a given size takes.
 
 pub mod chat;
 pub mod check;
@@ -10,4 +11,5 @@ pub mod client;
 pub mod config;
 pub mod load;
 pub mod node;
+pub mod plan;
 pub mod progress;
