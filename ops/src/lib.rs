@@ -4,6 +4,7 @@
 //! - [`clickhouse`]: the archive's engine as a server of its own.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
+//! - [`plan`]: what a service of a given size takes.
 
 pub mod chat;
 pub mod check;
@@ -12,4 +13,5 @@ pub mod client;
 pub mod config;
 pub mod load;
 pub mod node;
+pub mod plan;
 pub mod progress;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidings_ops::{chat, check, clickhouse, config, load, node};
+use tidings_ops::{chat, check, clickhouse, config, load, node, plan};
 
 /// Tidings: a messaging backend in which everything is an event on a log.
 #[derive(Debug, Parser)]
@@ -32,13 +32,25 @@ enum Command {
     Load(load::LoadArgs),
     /// Check what a load's clients saw: nothing lost, repeated or out of order.
     Check(check::CheckArgs),
-    /// Print every setting with its meaning and default.
-    Config,
+    /// Compute what a service of a given size takes: rates, storage, partitions, machines.
+    Plan(plan::PlanArgs),
+    /// Print every setting with its meaning and default; or, with --check, say whether one's own can be used.
+    Config(config::SettingsArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
+        // Any role's command line can be tried without starting it.
+        Command::Up(node::NodeArgs { settings, .. })
+        | Command::Edge(node::NodeArgs { settings, .. })
+        | Command::Dataflow(node::NodeArgs { settings, .. })
+        | Command::Project(node::NodeArgs { settings, .. })
+        | Command::Config(settings)
+            if settings.check =>
+        {
+            config::Settings::check(settings)
+        }
         Command::Up(args) => node::run(args, node::Roles::ALL),
         Command::Edge(args) => node::run(args, node::Roles::EDGE),
         Command::Dataflow(args) => node::run(args, node::Roles::DATAFLOW),
@@ -47,7 +59,8 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),
-        Command::Config => print_config(),
+        Command::Plan(args) => plan::run(args),
+        Command::Config(_) => print_config(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -153,9 +153,24 @@ pub struct SettingsArgs {
     /// One setting, over file and environment; may be repeated.
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+    /// Only read the settings, say whether each is known and has a value that it may have, and end.
+    #[arg(long)]
+    pub check: bool,
 }
 
 impl Settings {
+    /// Reads the three layers, and what only a start would find: whether the filter of the log can be used.
+    ///
+    /// # Errors
+    /// A setting is unknown, or its value is none that it may have.
+    pub fn check(args: &SettingsArgs) -> Result<()> {
+        let settings = Self::read(args)?;
+        let level = &settings.node.log_level;
+        tracing_subscriber::EnvFilter::try_new(level)
+            .with_context(|| format!("node.log_level {level:?} is not a filter (hint: info)"))?;
+        Ok(())
+    }
+
     /// Reads the three layers.
     pub fn read(args: &SettingsArgs) -> Result<Self> {
         let table = layers::read(args.config.as_deref(), std::env::vars(), &args.set)?;
