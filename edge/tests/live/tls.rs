@@ -43,7 +43,6 @@ impl Bench {
         });
         assert!(secure.handle.url().starts_with("https://"));
         let plain = backend.edge(|config| {
-            config.edge_id = 1;
             config.user_sends_per_second = 0;
         });
         let mut roots = RootCertStore::empty();
