@@ -41,6 +41,22 @@ struct Signal {
 }
 
 impl Signal {
+    /// Looks into the queue. Armed before the look: what comes in its last moment is not slept through.
+    fn look<T>(&self, take: impl FnOnce() -> T) -> T {
+        self.is_armed.store(true, Ordering::SeqCst);
+        self.has_more.store(false, Ordering::SeqCst);
+        take()
+    }
+
+    /// From now on this is woken; at once, if something has come.
+    fn wake_with(&self, wake: Wake) {
+        *self.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
+        self.is_armed.store(true, Ordering::SeqCst);
+        if self.has_more.load(Ordering::SeqCst) && self.is_armed.swap(false, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
     /// Runs under the queue's lock.
     fn came(&self) {
         self.has_more.store(true, Ordering::SeqCst);
@@ -164,10 +180,8 @@ impl LogReader for KafkaReader {
             }
             return Err(failed);
         }
-        // Armed before the look: what comes after it is not slept through.
-        self.signal.is_armed.store(true, Ordering::SeqCst);
-        self.signal.has_more.store(false, Ordering::SeqCst);
-        let (count, failed) = self.take(max_bytes, into);
+        let signal = Arc::clone(&self.signal);
+        let (count, failed) = signal.look(|| self.take(max_bytes, into));
         match failed {
             None => Ok(count),
             Some(failed) if count > 0 => {
@@ -186,11 +200,7 @@ impl LogReader for KafkaReader {
     }
 
     fn wake_with(&mut self, wake: Wake) {
-        *self.signal.wake.lock().unwrap_or_else(PoisonError::into_inner) = Some(wake);
-        self.signal.is_armed.store(true, Ordering::SeqCst);
-        if self.signal.has_more.load(Ordering::SeqCst) && self.signal.is_armed.swap(false, Ordering::SeqCst) {
-            self.signal.wake();
-        }
+        self.signal.wake_with(wake);
     }
 
     fn position(&self) -> u64 {
@@ -202,5 +212,44 @@ impl Drop for KafkaReader {
     fn drop(&mut self) {
         // Nobody is woken for a reader that is gone.
         *self.signal.wake.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    fn counted(signal: &Signal) -> Arc<AtomicU32> {
+        let count = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&count);
+        signal.wake_with(Arc::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        }));
+        count
+    }
+
+    #[test]
+    fn what_comes_in_the_last_moment_of_a_look_wakes() {
+        let signal = Signal::default();
+        let woken = counted(&signal);
+        signal.came();
+        assert_eq!(woken.load(Ordering::SeqCst), 1);
+        signal.came();
+        assert_eq!(woken.load(Ordering::SeqCst), 1, "once between two looks");
+        signal.look(|| signal.came());
+        assert_eq!(woken.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_came_before_wakes_at_once() {
+        let signal = Signal::default();
+        signal.look(|| ());
+        assert_eq!(counted(&signal).load(Ordering::SeqCst), 0);
+        signal.came();
+        assert_eq!(counted(&signal).load(Ordering::SeqCst), 1);
+        signal.look(|| ());
+        assert_eq!(counted(&signal).load(Ordering::SeqCst), 0, "the look found it");
     }
 }
