@@ -47,6 +47,8 @@ pub struct Config {
     /// address for the limits above is the rightmost one in `X-Forwarded-For` that is not theirs. None: the header is
     /// ignored, since anybody can send it.
     pub trusted_proxies: Vec<Network>,
+    /// Memory for older history that was read from the archive lately, in bytes. 0: none.
+    pub history_cache_bytes: u64,
     /// After `goaway`, how long until connections are closed with 4000.
     pub drain_delay_ms: u64,
     /// What `goaway` tells clients to wait before they come back, at the least; each gets up to as much again, at random,
@@ -75,6 +77,7 @@ impl Default for Config {
             address_requests_burst: limits::ADDRESS_REQUESTS_BURST,
             limit_loopback: false,
             trusted_proxies: Vec::new(),
+            history_cache_bytes: limits::HISTORY_CACHE_BYTES,
             drain_delay_ms: 500,
             drain_reconnect_after_ms: 1_000,
             tls: TlsConfig::default(),

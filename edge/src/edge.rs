@@ -38,7 +38,7 @@ use crate::{
     membership::Membership,
     metrics::Metrics,
     rate_limits::{AddressLimit, RateLimit},
-    read::{HistoryReader, Reads},
+    read::{HistoryCache, HistoryReader, Reads},
     receipts::Receipts,
     revocations::Revocations,
     server::{self, Server},
@@ -142,6 +142,10 @@ pub fn start(
     let address = listener.local_addr().map_err(listen_failed)?;
 
     let metrics = Arc::new(Metrics::new(registry));
+    let history = history.map(|history| {
+        let clock = Arc::clone(&clock);
+        HistoryCache::new(history, config.history_cache_bytes, clock, registry) as Arc<dyn HistoryReader>
+    });
     let reads = Arc::new(Reads::new(views, history, partitions(log.as_ref())));
     let auth_service = Auth::open(
         auth,

@@ -221,6 +221,12 @@ pub const ADDRESS_REQUESTS_PER_SECOND: u32 = 20;
 pub const ADDRESS_REQUESTS_BURST: u32 = 100;
 /// User profiles that an edge keeps in memory. Over: those not asked for lately leave.
 pub const PROFILES_CACHED_MAX: usize = 16_384;
+/// Older history that an edge keeps in memory, by default, in bytes. Over: what was not asked for lately leaves.
+pub const HISTORY_CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// Entries that it keeps or drops at a time.
+pub const HISTORY_BLOCK_ENTRIES: u64 = 64;
+/// How long it keeps them at the most, so that what retention takes from the archive goes here, too.
+pub const HISTORY_CACHE_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Password hashes that an edge works on at once, and requests that may wait for that. Over: `unavailable`.
 pub const PASSWORD_HASHES_RUNNING_MAX: usize = 2;
 /// See [`PASSWORD_HASHES_RUNNING_MAX`].

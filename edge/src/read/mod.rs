@@ -3,7 +3,8 @@
 //! - [`convert`]: the log's records and the views' rows → the client contract.
 //! - [`profiles`]: users. [`conversations`]: lists, members, cursors. [`messages`]: entries and pages of them.
 //!   [`updates`]: a user's update stream.
-//! - [`history`]: the port to the archive. [`freshness`]: reads are never older than what this edge has told somebody.
+//! - [`history`]: the port to the archive; [`history_cache`]: what was read of it lately.
+//! - [`freshness`]: reads are never older than what this edge has told somebody.
 //! - [`page_token`]: the opaque places in a list.
 //!
 //! Rows are fetched in batches: one call to the store for all keys of a page, however long it is.
@@ -12,6 +13,7 @@ pub mod conversations;
 pub mod convert;
 pub mod freshness;
 pub mod history;
+pub mod history_cache;
 pub mod messages;
 pub mod page_token;
 pub mod profiles;
@@ -30,6 +32,7 @@ use tidings_schemas::{
 pub use self::{
     freshness::Freshness,
     history::{HistoryError, HistoryReader, Order},
+    history_cache::HistoryCache,
     messages::{MessagesFrom, MessagesPage},
     updates::Updates,
 };

@@ -1,5 +1,6 @@
 //! One list, wherever its parts are kept.
 
+use prost::Message as _;
 use tidings_edge::{
     error::ErrorCode,
     read::{MessagesFrom, Reads},
@@ -140,4 +141,38 @@ async fn reads_are_never_older_than_what_the_edge_has_told() {
     let started = tokio::time::Instant::now();
     assert_eq!(reads.conversation_for(BOB, GROUP).await.unwrap_err().code, ErrorCode::Unavailable);
     assert!(started.elapsed() >= tidings_schemas::limits::VIEW_WAIT_TIMEOUT);
+}
+
+/// A message is deleted after the page that it is on was read: it does not come out of memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_does_not_come_out_of_the_cache() {
+    let world = World::start();
+    world.group(SENT).await;
+    let reads = world.cached_reads();
+    let place = MessagesFrom::Place(tidings_edge::read::page_token::MessagesPlace::Before(120));
+    let page = async || reads.messages(BOB, GROUP, place, 50).await.unwrap().messages;
+    let before = page().await;
+    assert_eq!(before, page().await);
+    let (deleted, edited) = (&before[3], &before[5]);
+    assert!(deleted.deleted_at.is_none() && !deleted.text.is_empty());
+    let target = |message: &tidings_schemas::client::Message| {
+        let message_id = message.message_id.parse::<MessageId>().unwrap();
+        Some(wire::Target {
+            message_id: Some(message_id.into()),
+            seq: message.seq,
+            sender_id: Some(ANN.into()),
+            event: wire::Event::default().encode_to_vec().into(),
+            sent_at_ms: message.sent_at.map(|at| at.millis()).unwrap_or_default(),
+        })
+    };
+    world
+        .events([
+            (ANN, Body::DeleteMessage(wire::DeleteMessage { target: target(deleted) })),
+            (ANN, Body::EditMessage(wire::EditMessage { target: target(edited), text: "edited".to_owned() })),
+        ])
+        .await;
+    let after = page().await;
+    assert!(after[3].deleted_at.is_some() && after[3].text.is_empty(), "{:?}", after[3]);
+    assert_eq!(after[5].text, "edited");
+    assert_eq!(after.len(), before.len());
 }

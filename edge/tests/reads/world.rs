@@ -11,7 +11,7 @@ use tidings_dataflow::{
         store::{FjallViews, StoreConfig},
     },
 };
-use tidings_edge::read::Reads;
+use tidings_edge::read::{HistoryCache, Reads};
 use tidings_ingest::{EmbeddedConfig, EmbeddedLog, Log, LogExt as _, NewRecord};
 use tidings_schemas::{
     clock::{Clock, SystemClock, SystemEntropy},
@@ -97,6 +97,13 @@ impl World {
     pub(crate) fn reads(&self, arrived_below: u64, kept_from_seq: u64) -> Reads {
         let history = LogHistory { log: Arc::clone(&self.log), arrived_below, kept_from_seq };
         Reads::new(Arc::clone(&self.views), Some(Arc::new(history)), self.partitions())
+    }
+
+    /// Reads with all of the history, behind a cache.
+    pub(crate) fn cached_reads(&self) -> Reads {
+        let history = LogHistory { log: Arc::clone(&self.log), arrived_below: u64::MAX, kept_from_seq: 0 };
+        let cache = HistoryCache::new(Arc::new(history), 1 << 20, Arc::new(self.clock), &mut Registry::default());
+        Reads::new(Arc::clone(&self.views), Some(cache), self.partitions())
     }
 
     pub(crate) fn partitions(&self) -> Partitions {
