@@ -31,7 +31,7 @@ fn any_inputs() -> impl Strategy<Value = Inputs> {
 }
 
 fn plan(inputs: &Inputs) -> Plan {
-    inputs.check().unwrap();
+    inputs.check().expect("inputs of a service");
     model::plan(inputs, &Capacity::default())
 }
 
@@ -45,8 +45,11 @@ fn grows(less: f64, more: f64) -> bool {
     more >= less * (1.0 - 1e-9)
 }
 
+type Figure = (&'static str, fn(&Plan) -> f64);
+type Change = (&'static str, fn(&mut Inputs));
+
 /// What must not get less when there is more to do.
-const FIGURES: [(&str, fn(&Plan) -> f64); 20] = [
+const FIGURES: [Figure; 20] = [
     ("messages", |plan| plan.peak.messages),
     ("deliveries", |plan| plan.peak.deliveries),
     ("pushes", |plan| plan.peak.pushes),
@@ -69,7 +72,7 @@ const FIGURES: [(&str, fn(&Plan) -> f64); 20] = [
     ("inner", |plan| plan.peak.inner_bytes),
 ];
 
-const CHANGES: [(&str, fn(&mut Inputs)); 10] = [
+const CHANGES: [Change; 10] = [
     ("dau", |inputs| inputs.dau *= 1.7),
     ("messages", |inputs| inputs.messages_per_user_day *= 1.7),
     ("receipts", |inputs| inputs.receipts_per_delivery = (inputs.receipts_per_delivery * 1.3).min(2.0)),
