@@ -129,6 +129,8 @@ pub struct Plan {
     pub deliveries_partitions: f64,
     /// Partitions of all topics, one copy.
     pub partitions: f64,
+    /// Logs, each with topics of its own, since one has at most `PARTITIONS_MAX` partitions.
+    pub logs: f64,
     /// Edges.
     pub edges: f64,
     /// Dataflow processes.
@@ -239,6 +241,7 @@ pub fn plan(inputs: &Inputs, capacity: &Capacity) -> Plan {
         recipients_partitions: recipients,
         deliveries_partitions,
         partitions,
+        logs: (partitions / limits::PARTITIONS_MAX as f64).ceil(),
         edges,
         dataflows,
         projections,

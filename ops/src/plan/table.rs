@@ -60,6 +60,7 @@ const ROWS: &[(&str, &[(&str, Figure)])] = &[
             ("signals, fanout, inbox, notifications: each", |plan| whole(plan.recipients_partitions)),
             ("deliveries", |plan| whole(plan.deliveries_partitions)),
             ("all, one copy", |plan| whole(plan.partitions)),
+            ("logs of 4 096 partitions at most", |plan| whole(plan.logs)),
         ],
     ),
     (
