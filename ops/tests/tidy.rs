@@ -169,17 +169,9 @@ fn nothing_is_left_for_later_and_no_test_waits_on_a_clock() {
     for path in files(&[".rs", ".ts", ".tsx", ".sh", ".sql", ".proto"]) {
         let (name, text) = (shown(&path), read(&path));
         for (number, line) in text.lines().enumerate() {
-<<<<<<< HEAD
-            // What needs a service is run by the suite that has it.
-            if line.contains("= \"needs ") && line.contains("./ops/test ") {
-                continue;
-            }
-            for banned in banned.iter().filter(|banned| line.contains(banned.as_str())) {
-=======
             // A test of a suite of its own says which.
             let has_a_suite = line.contains("ignore = \"needs ") && line.contains(": ./ops/test ");
             for banned in banned.iter().filter(|banned| line.contains(banned.as_str()) && !has_a_suite) {
->>>>>>> kafka
                 found.push(format!("{name}:{}: {banned}", number + 1));
             }
         }
