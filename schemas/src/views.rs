@@ -3,6 +3,9 @@
 //!
 //! A key is (table, owner, sort): all rows of one owner in one table are together, ordered by `sort`. So a store needs
 //! no more than one ordered map for each owner.
+//!
+//! In Redis that map is the sorted set `<prefix>:<table>:{<owner, as an id>}`, such as `tidings:inbox:{0190…}`, tagged by
+//! its owner; where the views stand is in the hash `<prefix>:views`. docs/STORES.md has all of it.
 
 use std::{ops::Bound, time::Duration};
 

@@ -57,6 +57,8 @@ pub struct SqlArchive<S> {
     /// In the names of this process's tables for a comparison, with a number for each: none is ever used twice.
     token: u64,
     comparisons: AtomicU64,
+    /// Tables of comparisons that are still there: the server went away before they could be dropped.
+    undropped: Mutex<Vec<String>>,
     positions: Mutex<Positions>,
 }
 
@@ -85,7 +87,14 @@ impl<S: Sql> SqlArchive<S> {
     /// The archive whose rows stay for so many days. `token`: a number that no other process has which writes to the same
     /// database.
     pub(super) fn on(sql: S, retention_days: u32, token: u64) -> Self {
-        Self { sql, retention_days, token, comparisons: AtomicU64::new(0), positions: Mutex::default() }
+        Self {
+            sql,
+            retention_days,
+            token,
+            comparisons: AtomicU64::new(0),
+            undropped: Mutex::default(),
+            positions: Mutex::default(),
+        }
     }
 
     async fn read<T>(
@@ -146,8 +155,23 @@ impl<S: Sql> SqlArchive<S> {
             self.sql.run(missing).await
         };
         let outcome = compared.await;
-        let dropped = self.sql.run(format!("DROP TABLE IF EXISTS {again} SYNC")).await;
-        outcome.and(dropped).map(drop)
+        // Whatever came of it; what cannot be dropped now is dropped after the next insert.
+        self.undropped.lock().unwrap_or_else(PoisonError::into_inner).push(again);
+        let outcome = outcome.map(drop);
+        self.drop_comparisons().await;
+        outcome
+    }
+
+    /// Drops the tables of past comparisons, as far as that can be done now.
+    async fn drop_comparisons(&self) {
+        let tables = std::mem::take(&mut *self.undropped.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = Vec::new();
+        for table in tables {
+            if self.sql.run(format!("DROP TABLE IF EXISTS {table} SYNC")).await.is_err() {
+                left.push(table);
+            }
+        }
+        self.undropped.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
     }
 
     async fn write_positions(&self, batch: &Batch, id: &str, done: bool) -> Result<(), ArchiveError> {
@@ -284,6 +308,7 @@ impl<S: Sql> Archive for SqlArchive<S> {
             !positions.begun.insert(id.clone())
         };
         self.insert_batch(&batch, begun_before).await?;
+        self.drop_comparisons().await;
         let mut positions = self.positions();
         positions.begun.remove(&id);
         for range in &batch.ranges {
