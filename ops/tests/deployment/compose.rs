@@ -111,7 +111,7 @@ fn the_fleet_is_whole() {
         assert_eq!(voters(broker), voters("kafka-1"));
         let number = files[1]["services"][broker]["environment"]["NODE_ID"].as_str().unwrap();
         assert_eq!(format!("kafka-{number}"), broker);
-        assert!(strings(&files[1]["services"][broker]["volumes"]).contains(&format!("{broker}:/var/lib/kafka")));
+        assert!(strings(&files[1]["services"][broker]["volumes"]).contains(&format!("{broker}:/var/lib/kafka/data")));
     }
 }
 
