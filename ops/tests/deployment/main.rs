@@ -4,6 +4,8 @@
 //! - [`compose`], [`kubernetes`], [`systemd`]: their own shape. [`users`]: who may do what on the stores.
 //! - [`metrics`]: dashboards, alerts and documents name metrics that there are.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
 mod commands;
 mod compose;
 mod files;
