@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::HashMap;
+use hashbrown::HashSet;
 use prost::Message as _;
 use tidings_ingest::{AsyncReader, Log, LogError, StoredRecord};
 use tidings_schemas::{
@@ -55,8 +55,12 @@ pub struct Deliveries {
     pub metrics: Arc<Metrics>,
 }
 
-/// Connections with something new in their queues.
-type ToWake = HashMap<usize, Arc<Connection>>;
+/// Connections with something new in their queues, in the order in which it came.
+#[derive(Default)]
+struct ToWake {
+    known: HashSet<usize>,
+    connections: Vec<Arc<Connection>>,
+}
 
 impl Deliveries {
     /// Reads from the end of the partition as it is now, before any session is opened.
@@ -96,7 +100,7 @@ impl Deliveries {
     }
 
     fn route(&self, records: Vec<StoredRecord>) {
-        let mut to_wake = ToWake::new();
+        let mut to_wake = ToWake::default();
         let now_ms = self.clock.now_ms();
         for record in records {
             match wire::DeliveryRecord::decode(record.value) {
@@ -112,7 +116,7 @@ impl Deliveries {
             let lag_ms = u32::try_from(now_ms.saturating_sub(record.timestamp_ms)).unwrap_or(0);
             self.metrics.delivery_lag_seconds.observe(f64::from(lag_ms) / 1000.0);
         }
-        for connection in to_wake.into_values() {
+        for connection in to_wake.connections {
             connection.wake();
         }
     }
@@ -216,7 +220,9 @@ impl Deliveries {
 
 fn wake_later(to_wake: &mut ToWake, session: &Arc<Session>) {
     let connection = session.connection();
-    to_wake.entry(Arc::as_ptr(connection).addr()).or_insert_with(|| Arc::clone(connection));
+    if to_wake.known.insert(Arc::as_ptr(connection).addr()) {
+        to_wake.connections.push(Arc::clone(connection));
+    }
 }
 
 fn skip_to_end(log: &dyn Log, edge_id: u32) -> Result<AsyncReader, LogError> {

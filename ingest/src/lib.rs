@@ -4,6 +4,7 @@
 //! - [`error`]: why an append or a read was refused, with the code that a client sees.
 //! - [`embedded`]: the implementation that needs nothing but a directory.
 //! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`].
+//! - `memory` (a feature): a log in memory, for simulations.
 //! - `conformance` (a feature): what every implementation must pass.
 
 pub mod asynchronous;
@@ -12,6 +13,8 @@ pub mod conformance;
 pub mod embedded;
 pub mod error;
 pub mod log;
+#[cfg(feature = "simulation")]
+pub mod memory;
 
 pub use asynchronous::{AsyncReader, LogExt};
 pub use embedded::EmbeddedLog;

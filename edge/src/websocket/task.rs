@@ -17,10 +17,7 @@ use tidings_schemas::{
     errors::CloseCode,
     limits::{CLOSE_LINGER, COMMANDS_IN_FLIGHT_MAX, HELLO_FRAME_BYTES_MAX, PINGS_UNANSWERED_MAX},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, Sleep, sleep},
-};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::{
     codec::{self, CodecError, Decoder, Flow, Incoming},
@@ -28,6 +25,7 @@ use super::{
     ending::{Guard, linger},
     format::{Format, FrameError},
     queue::Connection,
+    transport::Transport,
 };
 use crate::{
     auth::Auth,
@@ -84,9 +82,9 @@ enum End {
     Closed,
 }
 
-pub(super) struct Task {
+pub(super) struct Task<S> {
     pub(super) context: Arc<Context>,
-    stream: TcpStream,
+    stream: S,
     pub(super) connection: Arc<Connection>,
     pub(super) guard: Guard,
     pub(super) decoder: Decoder,
@@ -109,7 +107,7 @@ pub(super) struct Task {
 }
 
 /// Serves a connection after its handshake, until it ends. `already_read`: what came right behind the handshake.
-pub async fn serve(context: Arc<Context>, stream: TcpStream, already_read: Vec<u8>, format: Format) {
+pub async fn serve<S: Transport>(context: Arc<Context>, stream: S, already_read: Vec<u8>, format: Format) {
     let connection = Arc::new(Connection::new(format, context.outgoing_queue_bytes_max, Arc::clone(&context.metrics)));
     let guard = Guard::new(&context, &connection);
     let now = context.clock.monotonic();
@@ -145,7 +143,7 @@ pub async fn serve(context: Arc<Context>, stream: TcpStream, already_read: Vec<u
     }
 }
 
-impl Task {
+impl<S: Transport> Task<S> {
     async fn run(&mut self) -> End {
         let mut timer = pin!(sleep(Duration::ZERO));
         let mut timer_at = Duration::ZERO;
@@ -184,10 +182,10 @@ impl Task {
             if self.connection.take_wake() || timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
-            if self.write_blocked && self.stream.poll_write_ready(context).is_ready() {
+            if self.write_blocked && self.stream.poll_writable(context).is_ready() {
                 return Poll::Ready(());
             }
-            if !is_paused && self.stream.poll_read_ready(context).is_ready() {
+            if !is_paused && self.stream.poll_readable(context).is_ready() {
                 return Poll::Ready(());
             }
             Poll::Pending
