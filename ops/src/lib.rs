@@ -2,7 +2,7 @@
 //!
 //! - [`node`]: `up`, everything in one process. [`config`]: file, environment and flags, and the generated reference.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
-//!   contract. [`client`]: the public contract from a client's side, which these three share.
+//!   contract. `simulate` (a feature): the whole from a seed, held against the same. [`client`]: the public contract from a client's side, which these three share.
 
 pub mod chat;
 pub mod check;
@@ -11,3 +11,5 @@ pub mod config;
 pub mod load;
 pub mod node;
 pub mod progress;
+#[cfg(feature = "simulation")]
+pub mod simulate;

@@ -29,6 +29,9 @@ enum Command {
     Load(load::LoadArgs),
     /// Check what a load's clients saw: nothing lost, repeated or out of order.
     Check(check::CheckArgs),
+    /// Simulate the whole from seeds, through everything that goes wrong, and check what the clients saw.
+    #[cfg(feature = "simulation")]
+    Simulate(tidings_ops::simulate::SimulateArgs),
     /// Print every setting with its meaning and default.
     Config,
 }
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),
+        #[cfg(feature = "simulation")]
+        Command::Simulate(args) => tidings_ops::simulate::run(args),
         Command::Config => print_config(),
     };
     match result {
