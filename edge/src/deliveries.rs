@@ -5,6 +5,7 @@
 //! came together is written together.
 
 use std::{
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -39,6 +40,9 @@ use crate::{
 /// nobody waiting.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// How long until deliveries that could not be read are tried again: at first, and at the most.
+const READ_RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(1);
+
 /// Routes this edge's deliveries.
 pub struct Deliveries {
     /// Who is connected.
@@ -72,9 +76,11 @@ impl Deliveries {
         let end = log.range(Topic::Deliveries, edge_id)?.end;
         let mut reader = AsyncReader::new(log.reader(Topic::Deliveries, edge_id, end)?);
         Ok(tokio::spawn(async move {
+            let mut delay = *READ_RETRY_DELAY.start();
             loop {
                 match reader.next_batch(BATCH_BYTES).await {
                     Ok(records) => {
+                        delay = *READ_RETRY_DELAY.start();
                         // A defect that one record brings to light must not stop all the others: what is lost here the
                         // gap rule reads again.
                         if catch_unwind(AssertUnwindSafe(|| self.route(records))).is_err() {
@@ -84,19 +90,34 @@ impl Deliveries {
                         // A batch may be long work; let the connections of this thread write.
                         tokio::task::yield_now().await;
                     }
+                    // The reader stands where it stood.
+                    Err(error) if error.is_retryable() => {
+                        tracing::warn!(%error, "deliveries cannot be read for the moment: tried again");
+                        tokio::time::sleep(delay).await;
+                        delay = (delay * 2).min(*READ_RETRY_DELAY.end());
+                    }
                     Err(error) => {
                         tracing::error!(%error, "deliveries cannot be read: going on at the end of the partition");
                         self.metrics.dropped("deliveries_unreadable");
                         match skip_to_end(log.as_ref(), edge_id) {
-                            Ok(at_end) => reader = at_end,
+                            Ok(at_end) => {
+                                reader = at_end;
+                                self.attach_all_again();
+                            }
                             Err(error) => tracing::error!(%error, "deliveries cannot be opened"),
                         }
-                        // The sessions' gap rule reads what was skipped from the views, at the next push at the latest.
-                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        tokio::time::sleep(*READ_RETRY_DELAY.end()).await;
                     }
                 }
             }
         }))
+    }
+
+    /// Pushes were skipped: each session is told the end of its stream anew, and reads from the views what it has not had.
+    fn attach_all_again(&self) {
+        for session in self.sessions.all() {
+            self.signals.session_opened(session.user_id(), session.session_id(), session.device_id());
+        }
     }
 
     fn route(&self, records: Vec<StoredRecord>) {

@@ -8,4 +8,5 @@ mod leases;
 mod pressure;
 mod resume;
 mod support;
+mod unreadable;
 mod watches;
