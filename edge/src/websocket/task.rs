@@ -356,10 +356,13 @@ impl<S: Transport> Task<S> {
         if self.close_by.is_none() && !self.connection.is_open() {
             self.close_by = Some(now + CLOSE_LINGER);
         }
-        if self.close_by.is_some_and(|close_by| close_by <= now) {
-            // What the client does not take within this it does not get.
-            self.writing = Vec::new();
-            self.written = 0;
+        if let Some(close_by) = self.close_by {
+            if close_by <= now {
+                // What the client does not take within this it does not get.
+                self.writing = Vec::new();
+                self.written = 0;
+            }
+            // Nothing else is due. To close it once more would wake this task, which would close it once more.
             return;
         }
         match &self.session {
