@@ -1,5 +1,7 @@
 //! The log in memory does what every log must, driven by a thread that commits what is queued.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     sync::{
         Arc, Condvar, Mutex,
