@@ -5,12 +5,13 @@
 //! came together is written together.
 
 use std::{
+    ops::RangeInclusive,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
 
-use hashbrown::HashMap;
+use hashbrown::HashSet;
 use prost::Message as _;
 use tidings_ingest::{AsyncReader, Log, LogError, StoredRecord};
 use tidings_schemas::{
@@ -39,6 +40,9 @@ use crate::{
 /// nobody waiting.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// How long until deliveries that could not be read are tried again: at first, and at the most.
+const READ_RETRY_DELAY: RangeInclusive<Duration> = Duration::from_millis(20)..=Duration::from_secs(1);
+
 /// Routes this edge's deliveries.
 pub struct Deliveries {
     /// Who is connected.
@@ -55,8 +59,12 @@ pub struct Deliveries {
     pub metrics: Arc<Metrics>,
 }
 
-/// Connections with something new in their queues.
-type ToWake = HashMap<usize, Arc<Connection>>;
+/// Connections with something new in their queues, in the order in which it came.
+#[derive(Default)]
+struct ToWake {
+    known: HashSet<usize>,
+    connections: Vec<Arc<Connection>>,
+}
 
 impl Deliveries {
     /// Reads from the end of the partition as it is now, before any session is opened.
@@ -68,9 +76,11 @@ impl Deliveries {
         let end = log.range(Topic::Deliveries, edge_id)?.end;
         let mut reader = AsyncReader::new(log.reader(Topic::Deliveries, edge_id, end)?);
         Ok(tokio::spawn(async move {
+            let mut delay = *READ_RETRY_DELAY.start();
             loop {
                 match reader.next_batch(BATCH_BYTES).await {
                     Ok(records) => {
+                        delay = *READ_RETRY_DELAY.start();
                         // A defect that one record brings to light must not stop all the others: what is lost here the
                         // gap rule reads again.
                         if catch_unwind(AssertUnwindSafe(|| self.route(records))).is_err() {
@@ -80,23 +90,38 @@ impl Deliveries {
                         // A batch may be long work; let the connections of this thread write.
                         tokio::task::yield_now().await;
                     }
+                    // The reader stands where it stood.
+                    Err(error) if error.is_retryable() => {
+                        tracing::warn!(%error, "deliveries cannot be read for the moment: tried again");
+                        tokio::time::sleep(delay).await;
+                        delay = (delay * 2).min(*READ_RETRY_DELAY.end());
+                    }
                     Err(error) => {
                         tracing::error!(%error, "deliveries cannot be read: going on at the end of the partition");
                         self.metrics.dropped("deliveries_unreadable");
                         match skip_to_end(log.as_ref(), edge_id) {
-                            Ok(at_end) => reader = at_end,
+                            Ok(at_end) => {
+                                reader = at_end;
+                                self.attach_all_again();
+                            }
                             Err(error) => tracing::error!(%error, "deliveries cannot be opened"),
                         }
-                        // The sessions' gap rule reads what was skipped from the views, at the next push at the latest.
-                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        tokio::time::sleep(*READ_RETRY_DELAY.end()).await;
                     }
                 }
             }
         }))
     }
 
+    /// Pushes were skipped: each session is told the end of its stream anew, and reads from the views what it has not had.
+    fn attach_all_again(&self) {
+        for session in self.sessions.all() {
+            self.signals.session_opened(session.user_id(), session.session_id(), session.device_id());
+        }
+    }
+
     fn route(&self, records: Vec<StoredRecord>) {
-        let mut to_wake = ToWake::new();
+        let mut to_wake = ToWake::default();
         let now_ms = self.clock.now_ms();
         for record in records {
             match wire::DeliveryRecord::decode(record.value) {
@@ -112,7 +137,7 @@ impl Deliveries {
             let lag_ms = u32::try_from(now_ms.saturating_sub(record.timestamp_ms)).unwrap_or(0);
             self.metrics.delivery_lag_seconds.observe(f64::from(lag_ms) / 1000.0);
         }
-        for connection in to_wake.into_values() {
+        for connection in to_wake.connections {
             connection.wake();
         }
     }
@@ -216,7 +241,9 @@ impl Deliveries {
 
 fn wake_later(to_wake: &mut ToWake, session: &Arc<Session>) {
     let connection = session.connection();
-    to_wake.entry(Arc::as_ptr(connection).addr()).or_insert_with(|| Arc::clone(connection));
+    if to_wake.known.insert(Arc::as_ptr(connection).addr()) {
+        to_wake.connections.push(Arc::clone(connection));
+    }
 }
 
 fn skip_to_end(log: &dyn Log, edge_id: u32) -> Result<AsyncReader, LogError> {

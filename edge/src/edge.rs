@@ -134,145 +134,214 @@ pub fn start(
     dependencies: Dependencies,
     registry: &mut Registry,
 ) -> Result<Handle, StartError> {
-    let Dependencies { identity, log, views, history, host, clock, entropy, data_directory, group_members_max } =
-        dependencies;
     let certificate = Certificate::open(&config.tls)?.map(Arc::new);
     let listen_failed = |error| StartError::Listen { address: config.listen, error };
     let listener = server::listen(config.listen).map_err(listen_failed)?;
     let address = listener.local_addr().map_err(listen_failed)?;
-
-    let metrics = Arc::new(Metrics::new(registry));
-    let history = history.map(|history| {
-        let clock = Arc::clone(&clock);
-        HistoryCache::new(history, config.history_cache_bytes, clock, registry) as Arc<dyn HistoryReader>
-    });
-    let reads = Arc::new(Reads::new(views, history, partitions(log.as_ref())));
-    let auth_service = Auth::open(
-        auth,
-        &data_directory,
-        Arc::clone(&log),
-        Arc::clone(&reads),
-        Arc::clone(&clock),
-        Arc::clone(&entropy),
-    )?;
-    let auth_service = Arc::new(auth_service);
-    let verdict_timeout = Duration::from_millis(config.verdict_timeout_ms);
-    let verdicts = Arc::new(Verdicts::new(Arc::clone(&clock), entropy.as_ref(), verdict_timeout));
-    let signals = Signals::new(&log, identity, Arc::clone(&clock), entropy.as_ref(), Arc::clone(&metrics));
-    let signals = Arc::new(signals);
-    let membership = Arc::new(Membership::new(Arc::clone(&log), Arc::clone(&reads), Arc::clone(&clock)));
-    let receipts = Arc::new(Receipts::new(
-        &log,
-        Arc::clone(&membership),
-        Duration::from_millis(config.receipt_interval_ms),
-        Arc::clone(&clock),
-        Arc::clone(&metrics),
-    ));
-    let commands = Arc::new(Commands {
-        log: Arc::clone(&log),
-        reads: Arc::clone(&reads),
-        verdicts: Arc::clone(&verdicts),
-        signals: Arc::clone(&signals),
-        receipts: Arc::clone(&receipts),
-        membership,
-        clock: Arc::clone(&clock),
-        entropy: Arc::clone(&entropy),
-        metrics: Arc::clone(&metrics),
-        user_sends: RateLimit::new(Arc::clone(&clock), config.user_sends_per_second, config.user_sends_burst),
-        edge_id: identity.edge_id,
-        group_members_max,
-    });
+    let (identity, host) = (dependencies.identity, Arc::clone(&dependencies.host));
+    let core = Core::new(&config, auth, dependencies, registry)?;
     let address_limit = Arc::new(AddressLimit::new(
-        Arc::clone(&clock),
+        Arc::clone(&core.clock),
         config.address_requests_per_second,
         config.address_requests_burst,
         config.limit_loopback,
     ));
-    let epoch = epoch(log.log_id());
     let origins = Arc::new(Origins::new(&http.allowed_origins));
     let router = http::router(
         Http {
             config: http,
-            commands: Arc::clone(&commands),
-            reads: Arc::clone(&reads),
-            auth: Arc::clone(&auth_service),
+            commands: Arc::clone(&core.commands),
+            reads: Arc::clone(&core.reads),
+            auth: Arc::clone(&core.websocket.auth),
             address_limit: Arc::clone(&address_limit),
             host,
-            metrics: Arc::clone(&metrics),
-            clock: Arc::clone(&clock),
-            epoch: epoch.clone(),
+            metrics: Arc::clone(&core.metrics),
+            clock: Arc::clone(&core.clock),
+            epoch: core.websocket.session_context.epoch.clone(),
         },
         Arc::clone(&origins),
         registry,
     );
-
-    let sessions = Arc::new(Sessions::default());
-    let revocations = Revocations {
-        sessions: Arc::clone(&sessions),
-        auth: Arc::clone(&auth_service),
-        reads: Arc::clone(&reads),
-        metrics: Arc::clone(&metrics),
-    };
-    let connections = Arc::new(Connections::default());
-    let deliveries = Deliveries {
-        sessions: Arc::clone(&sessions),
-        verdicts: Arc::clone(&verdicts),
-        signals: Arc::clone(&signals),
-        reads: Arc::clone(&reads),
-        clock: Arc::clone(&clock),
-        metrics: Arc::clone(&metrics),
-    };
-    let session_context = Arc::new(SessionContext {
-        reads,
-        clock: Arc::clone(&clock),
-        metrics: Arc::clone(&metrics),
-        epoch,
-        heartbeat_interval_ms: config.heartbeat_interval_ms,
-    });
-    let websocket = Arc::new(task::Context {
-        auth: auth_service,
-        commands,
-        sessions: Arc::clone(&sessions),
-        session_context,
-        signals: Arc::clone(&signals),
-        connections: Arc::clone(&connections),
-        clock,
-        entropy: Arc::clone(&entropy),
-        metrics: Arc::clone(&metrics),
-        hello_timeout: Duration::from_millis(config.hello_timeout_ms),
-        ping_interval: Duration::from_millis(config.ping_interval_ms),
-        outgoing_queue_bytes_max: config.outgoing_queue_bytes_max,
-    });
     let (draining, on_draining) = watch::channel(false);
     let open = Arc::new(AtomicUsize::new(0));
     let server = Arc::new(Server {
         router,
-        websocket,
+        websocket: Arc::clone(&core.websocket),
         certificate: certificate.clone(),
         origins,
         trusted_proxies: config.trusted_proxies.clone(),
         address_limit,
-        metrics: Arc::clone(&metrics),
+        metrics: Arc::clone(&core.metrics),
         connections_max: config.connections_max,
         open: Arc::clone(&open),
         draining: on_draining,
     });
-
-    let edge_id = identity.edge_id;
-    let deliveries = deliveries.start(&log, edge_id).map_err(|error| StartError::Deliveries { edge_id, error })?;
-    let revocations = revocations.start(&log).map_err(|error| StartError::Directory { error })?;
-    let mut tasks = vec![
-        deliveries,
-        tick_signals(signals, sessions),
-        sum_queues(Arc::clone(&connections), Arc::clone(&metrics)),
-        expire_verdicts(verdicts, metrics),
-        receipts.start(),
-        tokio::spawn(server.accept(listener)),
-    ];
-    tasks.extend(revocations);
+    let connections = Arc::clone(&core.websocket.connections);
+    let entropy = Arc::clone(&core.websocket.entropy);
+    let mut tasks = core.start()?;
+    tasks.push(tokio::spawn(server.accept(listener)));
     tasks.extend(certificate.map(reload_certificate));
-    tracing::info!(%address, edge_id, "the edge is listening");
+    tracing::info!(%address, edge_id = identity.edge_id, "the edge is listening");
     Ok(Handle { address, config, entropy, connections, open, draining, tasks })
+}
+
+/// An edge without its doors.
+struct Core {
+    log: Arc<dyn Log>,
+    identity: EdgeIdentity,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    reads: Arc<Reads>,
+    commands: Arc<Commands>,
+    websocket: Arc<task::Context>,
+}
+
+impl Core {
+    fn new(
+        config: &Config,
+        auth: AuthConfig,
+        dependencies: Dependencies,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        let Dependencies { identity, log, views, history, clock, entropy, data_directory, group_members_max, .. } =
+            dependencies;
+        let metrics = Arc::new(Metrics::new(registry));
+        let history = history.map(|history| {
+            let clock = Arc::clone(&clock);
+            HistoryCache::new(history, config.history_cache_bytes, clock, registry) as Arc<dyn HistoryReader>
+        });
+        let reads = Arc::new(Reads::new(views, history, partitions(log.as_ref())));
+        let auth_service = Auth::open(
+            auth,
+            &data_directory,
+            Arc::clone(&log),
+            Arc::clone(&reads),
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+        )?;
+        let verdict_timeout = Duration::from_millis(config.verdict_timeout_ms);
+        let verdicts = Arc::new(Verdicts::new(Arc::clone(&clock), entropy.as_ref(), verdict_timeout));
+        let signals = Signals::new(&log, identity, Arc::clone(&clock), entropy.as_ref(), Arc::clone(&metrics));
+        let signals = Arc::new(signals);
+        let membership = Arc::new(Membership::new(Arc::clone(&log), Arc::clone(&reads), Arc::clone(&clock)));
+        let receipts = Arc::new(Receipts::new(
+            &log,
+            Arc::clone(&membership),
+            Duration::from_millis(config.receipt_interval_ms),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        ));
+        let commands = Arc::new(Commands {
+            log: Arc::clone(&log),
+            reads: Arc::clone(&reads),
+            verdicts,
+            signals: Arc::clone(&signals),
+            receipts,
+            membership,
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            metrics: Arc::clone(&metrics),
+            user_sends: RateLimit::new(Arc::clone(&clock), config.user_sends_per_second, config.user_sends_burst),
+            edge_id: identity.edge_id,
+            group_members_max,
+        });
+        let session_context = Arc::new(SessionContext {
+            reads: Arc::clone(&reads),
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            epoch: epoch(log.log_id()),
+            heartbeat_interval_ms: config.heartbeat_interval_ms,
+        });
+        let websocket = Arc::new(task::Context {
+            auth: Arc::new(auth_service),
+            commands: Arc::clone(&commands),
+            sessions: Arc::new(Sessions::default()),
+            session_context,
+            signals,
+            connections: Arc::new(Connections::default()),
+            clock: Arc::clone(&clock),
+            entropy,
+            metrics: Arc::clone(&metrics),
+            hello_timeout: Duration::from_millis(config.hello_timeout_ms),
+            ping_interval: Duration::from_millis(config.ping_interval_ms),
+            outgoing_queue_bytes_max: config.outgoing_queue_bytes_max,
+        });
+        Ok(Self { log, identity, clock, metrics, reads, commands, websocket })
+    }
+
+    /// Starts what runs besides the connections.
+    fn start(self) -> Result<Vec<JoinHandle<()>>, StartError> {
+        let Self { log, identity, clock, metrics, reads, commands, websocket } = self;
+        let (sessions, signals) = (&websocket.sessions, &websocket.signals);
+        let revocations = Revocations {
+            sessions: Arc::clone(sessions),
+            auth: Arc::clone(&websocket.auth),
+            reads: Arc::clone(&reads),
+            metrics: Arc::clone(&metrics),
+        };
+        let deliveries = Deliveries {
+            sessions: Arc::clone(sessions),
+            verdicts: Arc::clone(&commands.verdicts),
+            signals: Arc::clone(signals),
+            reads,
+            clock,
+            metrics: Arc::clone(&metrics),
+        };
+        let edge_id = identity.edge_id;
+        let deliveries = deliveries.start(&log, edge_id).map_err(|error| StartError::Deliveries { edge_id, error })?;
+        let revocations = revocations.start(&log).map_err(|error| StartError::Directory { error })?;
+        let mut tasks = vec![
+            deliveries,
+            tick_signals(Arc::clone(signals), Arc::clone(sessions)),
+            sum_queues(Arc::clone(&websocket.connections), Arc::clone(&metrics)),
+            expire_verdicts(Arc::clone(&commands.verdicts), metrics),
+            commands.receipts.start(),
+        ];
+        tasks.extend(revocations);
+        Ok(tasks)
+    }
+}
+
+/// An edge without a port, for simulations (feature `simulation`): its connections are handed in, as they are after the
+/// handshake. Dropping it ends what runs besides the connections.
+#[cfg(feature = "simulation")]
+pub struct Portless {
+    websocket: Arc<task::Context>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+#[cfg(feature = "simulation")]
+impl Portless {
+    /// Starts it inside the running tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(
+        config: &Config,
+        auth: AuthConfig,
+        dependencies: Dependencies,
+        registry: &mut Registry,
+    ) -> Result<Self, StartError> {
+        let core = Core::new(config, auth, dependencies, registry)?;
+        let websocket = Arc::clone(&core.websocket);
+        Ok(Self { websocket, tasks: core.start()? })
+    }
+
+    /// Serves a connection until it ends.
+    pub fn connect(
+        &self,
+        stream: impl crate::websocket::transport::Transport,
+        format: crate::websocket::format::Format,
+    ) -> JoinHandle<()> {
+        tokio::spawn(task::serve(Arc::clone(&self.websocket), stream, Vec::new(), format))
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Drop for Portless {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
 }
 
 impl Handle {

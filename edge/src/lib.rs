@@ -35,4 +35,6 @@ pub mod verdicts;
 pub mod websocket;
 
 pub use config::Config;
+#[cfg(feature = "simulation")]
+pub use edge::Portless;
 pub use edge::{Dependencies, Handle, StartError, epoch, start};

@@ -7,6 +7,7 @@
 //! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`]. [`waiting`]: for callers
 //!   with a thread of their own.
 //! - [`group`]: which process does what. [`Groups`] are joined, a [`Membership`] says what is one's own.
+//! - `memory` (a feature): a log in memory, for simulations.
 //! - `conformance` (a feature): what every implementation must pass.
 
 pub mod asynchronous;
@@ -17,6 +18,8 @@ pub mod error;
 pub mod group;
 pub mod kafka;
 pub mod log;
+#[cfg(feature = "simulation")]
+pub mod memory;
 pub mod settings;
 pub mod waiting;
 

@@ -4,7 +4,7 @@
 //! - [`clickhouse`]: the archive's engine as a server of its own.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
-//! - [`plan`]: what a service of a given size takes.
+//! - [`plan`]: what a service of a given size takes. `simulate` (a feature): the whole from a seed, held against the same.
 
 pub mod chat;
 pub mod check;
@@ -15,3 +15,5 @@ pub mod load;
 pub mod node;
 pub mod plan;
 pub mod progress;
+#[cfg(feature = "simulation")]
+pub mod simulate;

@@ -34,6 +34,9 @@ enum Command {
     Check(check::CheckArgs),
     /// Compute what a service of a given size takes: rates, storage, partitions, machines.
     Plan(plan::PlanArgs),
+    /// Simulate the whole from seeds, through everything that goes wrong, and check what the clients saw.
+    #[cfg(feature = "simulation")]
+    Simulate(tidings_ops::simulate::SimulateArgs),
     /// Print every setting with its meaning and default; or, with --check, say whether one's own can be used.
     Config(config::SettingsArgs),
 }
@@ -60,6 +63,8 @@ fn main() -> ExitCode {
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),
         Command::Plan(args) => plan::run(args),
+        #[cfg(feature = "simulation")]
+        Command::Simulate(args) => tidings_ops::simulate::run(args),
         Command::Config(_) => print_config(),
     };
     match result {

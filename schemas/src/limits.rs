@@ -261,6 +261,8 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const LATE_VERDICT_WAIT: Duration = Duration::from_secs(60);
 /// A frame before `hello` has been accepted: enough for a token, too little to be worth an attack. Over: close 4504.
 pub const HELLO_FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Answers to `hello` that put the end of a user's stream before where the device is. So many: it must resync.
+pub const ATTACHED_BEHIND_MAX: u32 = 3;
 /// Live updates that are held for a session while it catches up. Over: they are dropped here and read again.
 pub const CATCH_UP_HELD_UPDATES_MAX: usize = 256;
 /// Updates that a session catching up reads at a time.

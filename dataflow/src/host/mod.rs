@@ -6,12 +6,15 @@
 //! - `opening`: takes a shard over and builds it from its newest usable checkpoint; `hosted`: a shard that runs, with its
 //!   readers, until it is closed.
 //! - `output`: one shard's way back to the log: one append at a time, so that a failed one never lets a later one pass.
+//! - `local` (feature `simulation`): a host without threads.
 //! - `checkpointing`: when a shard is checkpointed. `backoff`: when what failed is tried again. `metrics`: what is counted.
 
 mod assignments;
 mod backoff;
 mod checkpointing;
 mod hosted;
+#[cfg(feature = "simulation")]
+pub mod local;
 mod metrics;
 mod opening;
 mod output;
@@ -88,6 +91,11 @@ impl Context {
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.assignments.wake_all();
+    }
 }
 
 /// The running host. Dropping it asks the workers to stop; [`Handle::shutdown`] also waits.
@@ -114,14 +122,7 @@ pub fn start(
     clock: Arc<dyn Clock>,
     registry: &mut Registry,
 ) -> io::Result<Handle> {
-    let partitions = Partitions {
-        conversations: log.partitions(Topic::Events),
-        recipients: log.partitions(Topic::Fanout),
-        edges: log.partitions(Topic::Deliveries),
-        directory: log.partitions(Topic::Directory),
-    };
     let worker_count = config.worker_threads.max(1);
-    let metrics = Arc::new(Metrics::new(registry));
     let checkpoints = match &config.checkpoints.directory {
         Some(directory) => {
             let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
@@ -131,10 +132,7 @@ pub fn start(
         None => None,
     };
     let wakers: Vec<Arc<Waker>> = (0..worker_count).map(|_| Arc::default()).collect();
-    let assignments = Arc::new(Assignments::new(wakers.clone()));
-    assignments.own(owned);
-    let stopping = AtomicBool::new(false);
-    let context = Arc::new(Context { config, log, clock, partitions, metrics, checkpoints, assignments, stopping });
+    let context = context(config, owned, log, clock, checkpoints, wakers.clone(), registry);
     let (failed, failures) = mpsc::channel(worker_count);
     let mut handle = Handle { context: Arc::clone(&context), threads: Vec::new(), failures };
     for (number, waker) in wakers.into_iter().enumerate() {
@@ -143,6 +141,29 @@ pub fn start(
         handle.threads.push(thread::Builder::new().name(format!("dataflow-{number}")).spawn(run)?);
     }
     Ok(handle)
+}
+
+/// What the workers, one for each waker, work with.
+fn context(
+    config: HostConfig,
+    owned: &BTreeSet<ShardId>,
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    checkpoints: Option<(CheckpointStore, tokio::runtime::Handle)>,
+    wakers: Vec<Arc<Waker>>,
+    registry: &mut Registry,
+) -> Arc<Context> {
+    let partitions = Partitions {
+        conversations: log.partitions(Topic::Events),
+        recipients: log.partitions(Topic::Fanout),
+        edges: log.partitions(Topic::Deliveries),
+        directory: log.partitions(Topic::Directory),
+    };
+    let metrics = Arc::new(Metrics::new(registry));
+    let assignments = Arc::new(Assignments::new(wakers));
+    assignments.own(owned);
+    let stopping = AtomicBool::new(false);
+    Arc::new(Context { config, log, clock, partitions, metrics, checkpoints, assignments, stopping })
 }
 
 /// Says which shards run here. May be held by whatever follows the ownership of shards.
@@ -197,8 +218,7 @@ impl Handle {
     }
 
     fn stop(&self) {
-        self.context.stopping.store(true, Ordering::Release);
-        self.context.assignments.wake_all();
+        self.context.stop();
     }
 }
 

@@ -81,9 +81,13 @@ impl Sessions {
         self.registry.read().unwrap_or_else(PoisonError::into_inner).by_id.get(&session).cloned()
     }
 
-    /// All of them.
+    /// All of them, in the order of their ids.
     pub fn all(&self) -> Vec<Arc<Session>> {
-        self.registry.read().unwrap_or_else(PoisonError::into_inner).by_id.values().cloned().collect()
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = registry.by_id.values().cloned().collect();
+        drop(registry);
+        all.sort_unstable_by_key(|session| session.session_id());
+        all
     }
 
     /// How many there are.

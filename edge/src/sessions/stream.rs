@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tidings_schemas::limits::CATCH_UP_HELD_UPDATES_MAX;
+use tidings_schemas::limits::{ATTACHED_BEHIND_MAX, CATCH_UP_HELD_UPDATES_MAX};
 
 use crate::websocket::format::SharedUpdate;
 
@@ -17,7 +17,7 @@ pub struct Stream {
 enum State {
     /// The stage has not answered yet from which offset on it pushes. What is pushed nevertheless (to another session of
     /// this user on this edge) is at or before that offset.
-    Attaching { resume: Option<u64> },
+    Attaching { resume: Option<u64>, behind: u32 },
     /// Somebody reads (`last`, `target`] from the views.
     CatchingUp { last: u64, target: u64, held: VecDeque<(u64, Arc<SharedUpdate>)> },
     /// Everything up to `last` is written.
@@ -56,7 +56,7 @@ pub enum Next {
 impl Stream {
     /// A new session's. `resume`: the offset that its device has, in this stream.
     pub fn new(resume: Option<u64>) -> Self {
-        Self { state: State::Attaching { resume } }
+        Self { state: State::Attaching { resume, behind: 0 } }
     }
 
     /// Whether the stage has not answered yet.
@@ -76,11 +76,17 @@ impl Stream {
     /// then it only tells how far the stream has got.
     pub fn attached(&mut self, offset: u64) -> Step {
         match &mut self.state {
-            State::Attaching { resume } => {
+            State::Attaching { resume, behind } => {
                 let resume = resume.unwrap_or(offset);
                 if resume < offset {
                     self.state = State::CatchingUp { last: resume, target: offset, held: VecDeque::new() };
                     return Step::CatchUp;
+                }
+                // Whoever answered may be behind: a second owner of the shard, or one that makes the stream up again. The
+                // question is put again, and another answers, or the same later.
+                *behind += u32::from(resume > offset);
+                if resume > offset && *behind < ATTACHED_BEHIND_MAX {
+                    return Step::Nothing;
                 }
                 self.state = State::Live { last: offset };
                 if resume > offset { Step::Resynchronise } else { Step::Write }
@@ -212,8 +218,21 @@ mod tests {
     #[test]
     fn a_device_that_has_more_than_there_is_begins_anew() {
         let mut stream = Stream::new(Some(8));
+        for _ in 1..ATTACHED_BEHIND_MAX {
+            assert_eq!(stream.attached(7), Step::Nothing, "who answers may be behind");
+        }
         assert_eq!(stream.attached(7), Step::Resynchronise);
         assert_eq!(stream.pushed(8, &update()), Step::Write);
+    }
+
+    #[test]
+    fn an_answer_from_behind_is_waited_out() {
+        let mut stream = Stream::new(Some(9));
+        assert_eq!(stream.attached(7), Step::Nothing);
+        assert_eq!(stream.attached(10), Step::CatchUp);
+        let mut stream = Stream::new(Some(9));
+        assert_eq!(stream.attached(7), Step::Nothing);
+        assert_eq!(stream.attached(9), Step::Write);
     }
 
     #[test]

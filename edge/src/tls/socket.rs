@@ -128,18 +128,17 @@ impl Socket {
         self.stream.writable().await
     }
 
-    /// Says that nothing more comes, and gives the socket back for waiting until the client has read that.
+    /// Says that nothing more comes. What the client still sends is from now on read as it is, encrypted or not.
     ///
     /// # Errors
     /// The connection is broken.
-    pub fn finish(mut self) -> io::Result<TcpStream> {
-        if let Some(tls) = &mut self.tls {
+    pub fn finish(&mut self) -> io::Result<()> {
+        if let Some(mut tls) = self.tls.take() {
             tls.session.send_close_notify();
             // A client that takes nothing more does not get this either.
             tls.flush(&self.stream)?;
         }
-        SockRef::from(&self.stream).shutdown(Shutdown::Write)?;
-        Ok(self.stream)
+        SockRef::from(&self.stream).shutdown(Shutdown::Write)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a connection ends: the client gets to read why, and everybody else sees that it is gone.
 
-use std::{io::ErrorKind, sync::Arc};
+use std::{future::poll_fn, io::ErrorKind, sync::Arc};
 
 use tidings_schemas::{errors::CloseCode, limits::CLOSE_LINGER};
 use tokio::time::timeout;
@@ -9,6 +9,7 @@ use super::{
     codec,
     queue::Connection,
     task::{Context, SCRATCH},
+    transport::Transport,
 };
 use crate::{metrics::Metrics, sessions::Session, tls::Socket};
 
@@ -25,10 +26,13 @@ pub async fn refuse(mut socket: Socket, metrics: &Metrics) {
 
 /// Lets the client read the close frame: a socket that is closed with unread bytes resets the connection, and what was
 /// under way is lost.
-pub(super) async fn linger(socket: Socket) {
-    let Ok(stream) = socket.finish() else { return };
+pub(super) async fn linger<S: Transport>(mut stream: S) {
+    if stream.finish_writing().is_err() {
+        return;
+    }
     let end = async {
-        while stream.readable().await.is_ok() {
+        loop {
+            poll_fn(|context| stream.poll_readable(context)).await;
             let read = SCRATCH.with_borrow_mut(|scratch| stream.try_read(scratch));
             match read {
                 Ok(0) => break,

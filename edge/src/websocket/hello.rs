@@ -10,7 +10,10 @@ use tidings_schemas::{
 };
 use tokio::time::timeout;
 
-use super::task::{ATTACH_RETRY_INTERVAL, Task};
+use super::{
+    task::{ATTACH_RETRY_INTERVAL, Task},
+    transport::Transport,
+};
 use crate::{
     auth::TokenError,
     commands::validate,
@@ -18,7 +21,7 @@ use crate::{
     sessions::{Session, session::Hello},
 };
 
-impl Task {
+impl<S: Transport> Task<S> {
     pub(super) async fn say_hello(&mut self, id: u32, hello: client::Hello) {
         if let Err(error) = validate::bounded("device_id", &hello.device_id, ID_BYTES_MAX) {
             return self.refuse_hello(id, &error, CloseCode::ProtocolError);

@@ -25,6 +25,7 @@ use super::{
     ending::{Guard, linger},
     format::{Format, FrameError},
     queue::Connection,
+    transport::Transport,
 };
 use crate::{
     auth::Auth,
@@ -34,7 +35,6 @@ use crate::{
     metrics::Metrics,
     sessions::{Session, SessionContext, Sessions},
     signals::Signals,
-    tls::Socket,
 };
 
 /// What all connections share.
@@ -82,9 +82,9 @@ enum End {
     Closed,
 }
 
-pub(super) struct Task {
+pub(super) struct Task<S> {
     pub(super) context: Arc<Context>,
-    socket: Socket,
+    stream: S,
     pub(super) connection: Arc<Connection>,
     pub(super) guard: Guard,
     pub(super) decoder: Decoder,
@@ -107,14 +107,14 @@ pub(super) struct Task {
 }
 
 /// Serves a connection after its handshake, until it ends. `already_read`: what came right behind the handshake.
-pub async fn serve(context: Arc<Context>, socket: Socket, already_read: Vec<u8>, format: Format) {
+pub async fn serve<S: Transport>(context: Arc<Context>, stream: S, already_read: Vec<u8>, format: Format) {
     let connection = Arc::new(Connection::new(format, context.outgoing_queue_bytes_max, Arc::clone(&context.metrics)));
     let guard = Guard::new(&context, &connection);
     let now = context.clock.monotonic();
     let next_ping_at = now + context.ping_interval;
     let mut task = Task {
         context,
-        socket,
+        stream,
         connection,
         guard,
         decoder: Decoder::new(HELLO_FRAME_BYTES_MAX),
@@ -133,17 +133,17 @@ pub async fn serve(context: Arc<Context>, socket: Socket, already_read: Vec<u8>,
     };
     task.feed(&mut already_read.into_boxed_slice());
     let end = task.run().await;
-    let Task { socket, guard, .. } = task;
+    let Task { stream, guard, .. } = task;
     match end {
         End::Broken => guard.context.metrics.ended("broken"),
         End::Closed => {
             drop(guard);
-            linger(socket).await;
+            linger(stream).await;
         }
     }
 }
 
-impl Task {
+impl<S: Transport> Task<S> {
     async fn run(&mut self) -> End {
         let mut timer = pin!(sleep(Duration::ZERO));
         let mut timer_at = Duration::ZERO;
@@ -182,10 +182,10 @@ impl Task {
             if self.connection.take_wake() || timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
-            if self.write_blocked && self.socket.poll_write_ready(context).is_ready() {
+            if self.write_blocked && self.stream.poll_writable(context).is_ready() {
                 return Poll::Ready(());
             }
-            if !is_paused && self.socket.poll_read_ready(context).is_ready() {
+            if !is_paused && self.stream.poll_readable(context).is_ready() {
                 return Poll::Ready(());
             }
             Poll::Pending
@@ -211,7 +211,7 @@ impl Task {
                 if taken.bytes.is_empty() {
                     self.writing = Vec::new();
                     self.written = 0;
-                    self.write_blocked = !self.socket.try_flush()?;
+                    self.write_blocked = !self.stream.try_flush()?;
                     return Ok(taken.is_last && (!self.write_blocked || self.is_given_up()));
                 }
                 self.writing = taken.bytes;
@@ -222,7 +222,7 @@ impl Task {
                 self.writing.extend_from_slice(&close);
             }
             let unwritten = self.writing.get(self.written..).unwrap_or_default();
-            match self.socket.try_write(unwritten) {
+            match self.stream.try_write(unwritten) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     self.written += count;
@@ -254,7 +254,7 @@ impl Task {
             self.connection.wake();
             return Ok(());
         }
-        SCRATCH.with_borrow_mut(|scratch| match self.socket.try_read(scratch) {
+        SCRATCH.with_borrow_mut(|scratch| match self.stream.try_read(scratch) {
             Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => {
                 self.context.metrics.received_bytes.inc_by(count as u64);
@@ -362,10 +362,13 @@ impl Task {
         if self.close_by.is_none() && !self.connection.is_open() {
             self.close_by = Some(now + CLOSE_LINGER);
         }
-        if self.is_given_up() {
-            // What the client does not take within this it does not get.
-            self.writing = Vec::new();
-            self.written = 0;
+        if self.close_by.is_some() {
+            if self.is_given_up() {
+                // What the client does not take within this it does not get.
+                self.writing = Vec::new();
+                self.written = 0;
+            }
+            // Nothing else is due. To close it once more would wake this task, which would close it once more.
             return;
         }
         match &self.session {

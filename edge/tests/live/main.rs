@@ -10,4 +10,5 @@ mod resume;
 mod signing_out;
 mod support;
 mod tls;
+mod unreadable;
 mod watches;

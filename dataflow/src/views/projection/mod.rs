@@ -109,21 +109,46 @@ pub fn start(
     runtime: tokio::runtime::Handle,
     registry: &mut Registry,
 ) -> io::Result<Handle> {
-    let metrics = Metrics::register(registry);
     let signal = Arc::new(Signal::default());
-    let waking = Arc::clone(&signal);
+    let (worker, assignment) = worker(config, partitions, log, views, &signal, registry);
+    let run = move || runtime.block_on(worker.run());
+    let thread = std::thread::Builder::new().name("views".to_owned()).spawn(run)?;
+    Ok(Handle { assignment, signal, thread: Some(thread) })
+}
+
+/// The projection of all partitions as a task of whoever polls it, without a thread: for simulations. It never ends.
+#[cfg(feature = "simulation")]
+pub fn task(
+    config: &ProjectionConfig,
+    log: Arc<dyn Log>,
+    views: Arc<dyn ViewStore>,
+    registry: &mut Registry,
+) -> impl Future<Output = ()> + use<> {
+    let (worker, assignment) = worker(config, all_partitions(&*log), log, views, &Arc::default(), registry);
+    async move {
+        worker.run().await;
+        drop(assignment);
+    }
+}
+
+fn worker(
+    config: &ProjectionConfig,
+    partitions: Partitions,
+    log: Arc<dyn Log>,
+    views: Arc<dyn ViewStore>,
+    signal: &Arc<Signal>,
+    registry: &mut Registry,
+) -> (Worker, Assignment) {
+    let waking = Arc::clone(signal);
     let (assignment, assigned) = assignment::assignment(partitions, Arc::new(move || waking.wake()));
     let worker = Worker {
         log,
         views,
-        runtime,
-        metrics,
-        signal: Arc::clone(&signal),
+        metrics: Metrics::register(registry),
+        signal: Arc::clone(signal),
         assigned,
         apply_interval: Duration::from_millis(config.apply_interval_ms),
         rows_cached_max: config.rows_cached_max,
     };
-    let thread = std::thread::Builder::new().name("views".to_owned()).spawn(move || worker.run())?;
-    signal.set_thread(thread.thread().clone());
-    Ok(Handle { assignment, signal, thread: Some(thread) })
+    (worker, assignment)
 }

@@ -1,18 +1,21 @@
-//! The projection's thread.
+//! What the projection does, on a thread of its own.
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, Thread},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tidings_ingest::{Log, Wake};
 use tidings_schemas::{
     limits::{VIEW_CONFIRM_INTERVAL, VIEW_PROJECTION_BATCH_BYTES, VIEW_RETRY_BACKOFF},
     views::{Move, ViewError, ViewStore},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -24,29 +27,23 @@ use super::{
 };
 use crate::assignment::{Assigned, Partitions};
 
-/// What the projection's thread hears, and tells.
+/// What the projection hears, and tells.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
     stopping: AtomicBool,
     caught_up: AtomicBool,
-    thread: OnceLock<Thread>,
+    /// A wake-up that comes while nobody sleeps is kept.
+    woken: Notify,
 }
 
 impl Signal {
-    pub(super) fn set_thread(&self, thread: Thread) {
-        // Set once, by `start`.
-        let _ = self.thread.set(thread);
-    }
-
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.wake();
     }
 
     pub(super) fn wake(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
+        self.woken.notify_one();
     }
 
     pub(super) fn is_caught_up(&self) -> bool {
@@ -58,11 +55,10 @@ impl Signal {
     }
 }
 
-/// All that the thread works with.
+/// All that the projection works with.
 pub(super) struct Worker {
     pub(super) log: Arc<dyn Log>,
     pub(super) views: Arc<dyn ViewStore>,
-    pub(super) runtime: tokio::runtime::Handle,
     pub(super) metrics: Metrics,
     pub(super) signal: Arc<Signal>,
     pub(super) assigned: Assigned,
@@ -72,12 +68,12 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Follows the log until it is told to stop; starts over from the store's positions when something fails.
-    pub(super) fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut backoff = *VIEW_RETRY_BACKOFF.start();
         while !self.signal.is_stopping() {
             let mut has_applied = false;
             let partitions = self.assigned.take();
-            let Err(error) = self.follow(&partitions, &mut has_applied) else { continue };
+            let Err(error) = self.follow(&partitions, &mut has_applied).await else { continue };
             if has_applied {
                 backoff = *VIEW_RETRY_BACKOFF.start();
             }
@@ -87,19 +83,19 @@ impl Worker {
                 // the other may be one that is about to go.
                 self.metrics.overtaken();
                 tracing::warn!(%error, "the projection of the views starts over from where they stand");
-                self.pause(*VIEW_RETRY_BACKOFF.start());
+                self.pause(*VIEW_RETRY_BACKOFF.start()).await;
                 continue;
             }
             self.metrics.failed();
             tracing::error!(%error, retry_in_ms = backoff.as_millis(), "the views cannot be kept up to date");
-            self.pause(backoff);
+            self.pause(backoff).await;
             backoff = (backoff * 2).min(*VIEW_RETRY_BACKOFF.end());
         }
     }
 
     /// Follows the partitions from the store's positions. `Ok`: told to stop, or to follow others.
-    fn follow(&self, partitions: &Partitions, has_applied: &mut bool) -> Result<(), InputError> {
-        let mut inputs = self.runtime.block_on(self.open(partitions))?;
+    async fn follow(&self, partitions: &Partitions, has_applied: &mut bool) -> Result<(), InputError> {
+        let mut inputs = self.open(partitions).await?;
         let mut cache = Cache::new(self.rows_cached_max);
         let mut applied_at = None;
         let mut confirmed_at = now();
@@ -109,7 +105,7 @@ impl Worker {
         while !self.is_to_end() {
             if let Some(applied_at) = applied_at.filter(|_| !has_more) {
                 let since = now().saturating_duration_since(applied_at);
-                self.pause(self.apply_interval.saturating_sub(since));
+                self.pause(self.apply_interval.saturating_sub(since)).await;
             }
             let mut steps = Vec::new();
             let taken = self.gather(&mut inputs, first, &mut steps)?;
@@ -117,7 +113,7 @@ impl Worker {
             has_more = taken == Taken::More;
             if taken != Taken::Nothing {
                 let moves = inputs.iter().flat_map(Input::moves).collect();
-                self.apply(steps, moves, &mut cache)?;
+                self.apply(steps, moves, &mut cache).await?;
                 inputs.iter_mut().for_each(Input::applied);
                 *has_applied = true;
                 applied_at = Some(now());
@@ -127,7 +123,7 @@ impl Worker {
             let comes_to_end = is_at_end && !was_at_end;
             was_at_end |= comes_to_end;
             if comes_to_end || now().saturating_duration_since(confirmed_at) >= VIEW_CONFIRM_INTERVAL {
-                self.confirm(&inputs, was_at_end)?;
+                self.confirm(&inputs, was_at_end).await?;
                 confirmed_at = now();
             }
             self.signal.caught_up.store(is_at_end, Ordering::Release);
@@ -135,7 +131,8 @@ impl Worker {
                 applied_at = None;
                 // The pause above may have taken the wake-up that came with the stop.
                 if !self.is_to_end() {
-                    thread::park_timeout(VIEW_CONFIRM_INTERVAL);
+                    // Either ends the wait.
+                    let _ = timeout(VIEW_CONFIRM_INTERVAL, self.signal.woken.notified()).await;
                 }
             }
         }
@@ -159,9 +156,9 @@ impl Worker {
     }
 
     /// Partitions where nothing happens would not tell that the store has lost them.
-    fn confirm(&self, inputs: &[Input], at_end: bool) -> Result<(), InputError> {
+    async fn confirm(&self, inputs: &[Input], at_end: bool) -> Result<(), InputError> {
         let positions = inputs.iter().flat_map(Input::positions).collect();
-        Ok(self.runtime.block_on(self.views.confirm(positions, at_end))?)
+        Ok(self.views.confirm(positions, at_end).await?)
     }
 
     /// Whether what is being done ends here.
@@ -172,24 +169,25 @@ impl Worker {
     async fn open(&self, partitions: &Partitions) -> Result<Vec<Input>, InputError> {
         let mut inputs = Vec::new();
         for (topic, partition) in partitions {
-            let thread = thread::current();
-            let wake: Wake = Arc::new(move || thread.unpark());
+            let signal = Arc::clone(&self.signal);
+            let wake: Wake = Arc::new(move || signal.wake());
             inputs.push(Input::open(self.log.as_ref(), self.views.as_ref(), *topic, *partition, wake).await?);
         }
         Ok(inputs)
     }
 
-    fn apply(&self, steps: Vec<Step>, moves: Vec<Move>, cache: &mut Cache) -> Result<(), InputError> {
+    async fn apply(&self, steps: Vec<Step>, moves: Vec<Move>, cache: &mut Cache) -> Result<(), InputError> {
         let started = now();
         let views = self.views.as_ref();
-        let writes = self.runtime.block_on(async {
+        let writes = async {
             let mut rows = Rows::load(&steps, cache, views).await?;
             let writes = batch::fold(steps, &mut rows);
             let count = writes.len();
             views.apply(writes, moves).await?;
             rows.keep(cache);
             Ok::<_, InputError>(count)
-        })?;
+        }
+        .await?;
         self.metrics.applied(writes, now().saturating_duration_since(started));
         Ok(())
     }
@@ -203,21 +201,21 @@ impl Worker {
 
     /// Waits, but not longer than until it is told to stop, or to follow others. A wake-up by the log in between is not lost: every
     /// partition is polled after each pause.
-    fn pause(&self, duration: Duration) {
+    async fn pause(&self, duration: Duration) {
         let until = now() + duration;
         while !self.is_to_end() {
             let remaining = until.saturating_duration_since(now());
             if remaining.is_zero() {
                 return;
             }
-            thread::park_timeout(remaining);
+            // Either ends the wait.
+            let _ = timeout(remaining, self.signal.woken.notified()).await;
         }
     }
 }
 
 /// For pauses and durations alone: what is written does not depend on it, so a clock that a test holds still need not
 /// stop the views.
-#[allow(clippy::disallowed_methods, reason = "paces and measures this thread; decides nothing")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -123,6 +123,21 @@ impl Backend {
 
     /// An edge with other settings of accounts and tokens.
     pub(crate) fn edge_with(&self, change: impl FnOnce(&mut Config), auth: impl FnOnce(&mut AuthConfig)) -> Edge {
+        self.edge_on(Arc::clone(&self.log), change, auth)
+    }
+
+    /// The log.
+    pub(crate) fn log(&self) -> Arc<dyn Log> {
+        Arc::clone(&self.log)
+    }
+
+    /// An edge that has the log through something else.
+    pub(crate) fn edge_on(
+        &self,
+        log: Arc<dyn Log>,
+        change: impl FnOnce(&mut Config),
+        auth: impl FnOnce(&mut AuthConfig),
+    ) -> Edge {
         let change_auth = auth;
         let mut config = Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() };
         change(&mut config);
@@ -133,7 +148,7 @@ impl Backend {
         let identity = EdgeIdentity { edge_id: number % self.log.partitions(Topic::Deliveries), run: number.into() };
         let dependencies = Dependencies {
             identity,
-            log: Arc::clone(&self.log),
+            log,
             views: self.views.clone(),
             history: None,
             host: Arc::new(QuietHost),
