@@ -16,10 +16,14 @@
 //! The worker that hosts a shard only ever writes changes ([`PartWriter`]); that a base does not grow old is seen to by
 //! the [`CheckpointWriter`], which lays the changes over it elsewhere.
 //!
+//! They are in a folder, or in an S3-compatible store (`s3`, with the feature of that name).
+//!
 //! - [`store`]: lists and loads. [`writer`]: writes, merges, prunes. `manifest`, `parts`: their formats.
 
 mod manifest;
 mod parts;
+#[cfg(feature = "s3")]
+mod s3;
 pub mod store;
 pub mod writer;
 
@@ -48,6 +52,8 @@ pub struct CheckpointConfig {
     /// The folder that holds the checkpoints and nothing else. Left out: one in the data folder; where there is no data
     /// folder either, no checkpoints, and every start reads the whole log.
     pub directory: Option<PathBuf>,
+    /// An S3-compatible store instead of a folder, for any number of processes (in programs built with the feature `s3`).
+    pub s3: Option<S3Config>,
     /// How often a shard whose state changed is checkpointed, in milliseconds.
     pub interval_ms: u64,
     /// Changes after which a new base is written.
@@ -60,10 +66,44 @@ impl Default for CheckpointConfig {
     fn default() -> Self {
         Self {
             directory: None,
+            s3: None,
             interval_ms: u64::try_from(limits::CHECKPOINT_INTERVAL.as_millis()).unwrap_or(u64::MAX),
             deltas_max: limits::CHECKPOINT_DELTAS_MAX,
             kept: limits::CHECKPOINTS_KEPT,
         }
+    }
+}
+
+/// Where checkpoints are in an S3-compatible store. Who may use it is in the environment, as for all programs of AWS:
+/// AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the machine's or the pod's role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct S3Config {
+    /// The bucket.
+    pub bucket: String,
+    /// What the names of all objects begin with.
+    #[serde(default)]
+    pub prefix: String,
+    /// The region. Left out: the environment's AWS_REGION.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// `https://host:port`, or `http://` in a network of one's own, of a store that is not Amazon's.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+}
+
+/// The store that the settings name, if any.
+///
+/// # Errors
+/// [`CheckpointError::Folder`], [`CheckpointError::S3`], [`CheckpointError::NoS3`].
+pub fn open(config: &CheckpointConfig) -> Result<Option<Arc<dyn ObjectStore>>, CheckpointError> {
+    match (&config.s3, &config.directory) {
+        #[cfg(feature = "s3")]
+        (Some(config), _) => s3::open(config).map(Some),
+        #[cfg(not(feature = "s3"))]
+        (Some(_), _) => Err(CheckpointError::NoS3),
+        (None, Some(directory)) => open_folder(directory).map(Some),
+        (None, None) => Ok(None),
     }
 }
 
@@ -89,6 +129,17 @@ pub enum CheckpointError {
         /// What the system says.
         error: String,
     },
+    /// The settings name no store.
+    #[error("the checkpoints' bucket {bucket:?} cannot be used: {error} (see dataflow.checkpoints.s3)")]
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What is wrong.
+        error: String,
+    },
+    /// This program knows no S3.
+    #[error("dataflow.checkpoints.s3 is set, and this program was built without it (build it with --features s3)")]
+    NoS3,
     /// The store refused or failed.
     #[error("the checkpoint store failed: {0}")]
     Store(object_store::Error),

@@ -114,7 +114,7 @@ pub fn all_shards(log: &dyn Log) -> BTreeSet<ShardId> {
 /// Starts the workers with these shards. Checkpoints are read and written in the running tokio runtime.
 ///
 /// # Errors
-/// When a thread cannot be started, or the folder of the checkpoints not be opened.
+/// When a thread cannot be started, or the store of the checkpoints not be opened.
 pub fn start(
     config: HostConfig,
     owned: &BTreeSet<ShardId>,
@@ -123,10 +123,9 @@ pub fn start(
     registry: &mut Registry,
 ) -> io::Result<Handle> {
     let worker_count = config.worker_threads.max(1);
-    let checkpoints = match &config.checkpoints.directory {
-        Some(directory) => {
+    let checkpoints = match checkpoints::open(&config.checkpoints).map_err(io::Error::other)? {
+        Some(objects) => {
             let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-            let objects = checkpoints::open_folder(directory).map_err(io::Error::other)?;
             Some((CheckpointStore::new(objects, log.log_id()), runtime))
         }
         None => None,

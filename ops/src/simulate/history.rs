@@ -165,7 +165,9 @@ async fn set_the_stage(
     let expires_at_ms = now_ms + 7 * 24 * 3_600_000;
     let mut user_tokens = Vec::new();
     for user in &cast.users {
-        user_tokens.push(tokens::issue(&keys, *user, entropy.next_u128(), now_ms, expires_at_ms).map_err(|error| failed(&error))?);
+        user_tokens.push(
+            tokens::issue(&keys, *user, entropy.next_u128(), now_ms, expires_at_ms).map_err(|error| failed(&error))?,
+        );
     }
     let device_count: u64 = (0..cast.users.len()).map(|_| random.between(1, 2)).sum();
     for number in 0..device_count {
