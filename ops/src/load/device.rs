@@ -135,6 +135,8 @@ impl Device {
             };
             if !kept {
                 self.run.stats.reconnects.fetch_add(1, Ordering::Relaxed);
+                // One that fails its clients may not answer for long: to another, if there is one.
+                self.server += 1;
                 socket = self.connect().await?;
             }
         }

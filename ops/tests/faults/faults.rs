@@ -70,7 +70,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "edge-zombie",
-        what: "SIGSTOP of an edge, and SIGCONT when others have its number",
+        what: "SIGSTOP of an edge, and SIGCONT when its lease has run out",
         is_short: false,
         brokers: Brokers::One,
         resumes_within: seconds(8),
