@@ -146,6 +146,8 @@ impl Fleet {
             "node.views=redis".to_owned(),
             "node.archive=clickhouse".to_owned(),
             format!("kafka.brokers=127.0.0.1:{}", ports.kafka()),
+            "kafka.session_timeout_ms=2000".to_owned(),
+            "kafka.heartbeat_interval_ms=600".to_owned(),
             "kafka.partitions.conversations=4".to_owned(),
             "kafka.partitions.recipients=4".to_owned(),
             "kafka.partitions.edges=8".to_owned(),

@@ -25,6 +25,11 @@ pub(crate) struct Outcome {
     pub(crate) longest: Duration,
 }
 
+/// Nothing is wrong but the time.
+#[derive(Debug, thiserror::Error)]
+#[error("messages were delivered again only after {0:.1} s")]
+pub(crate) struct TooLate(f64);
+
 /// Load before the fault.
 const BEFORE: Duration = Duration::from_secs(3);
 /// Load after it.
@@ -81,7 +86,7 @@ pub(crate) fn fault(fleet: &mut Fleet, fault: &Fault, long: bool, random: &mut S
     let longest = milliseconds.into_iter().flatten().reduce(f64::max).context("the load says nothing of deliveries")?;
     let longest = Duration::from_secs_f64(longest / 1_000.0);
     if longest > fault.resumes_within {
-        bail!("messages were delivered again only after {:.1} s", longest.as_secs_f64());
+        return Err(TooLate(longest.as_secs_f64()).into());
     }
     if !long {
         fs::remove_file(&record).context("cannot remove a record")?;
