@@ -5,7 +5,7 @@
 //! - [`checkpoints`]: shards' states in object storage.
 //! - [`conversations`]: the stage that decides what became of each event and whom it is for.
 //! - [`host`]: the worker threads that run the stages' shards on the log.
-//! - `password`: passwords of the stores, from a file or the environment.
+//! - [`password`]: passwords of the stores, from a file or the environment.
 //! - [`recipients`]: the stage that numbers each recipient's stream, routes it, and keeps presence.
 //! - [`shard`]: a stage's dataflow for one partition, as the host sees it.
 //! - [`views`]: what the edges read, and the projection that writes it.
@@ -15,7 +15,7 @@ pub mod assignment;
 pub mod checkpoints;
 pub mod conversations;
 pub mod host;
-mod password;
+pub mod password;
 pub mod recipients;
 pub mod shard;
 pub mod views;

@@ -22,7 +22,10 @@ pub enum PasswordError {
 }
 
 /// The password in the file, without the line break at its end; without a file, that in the environment.
-pub(crate) fn read(file: Option<&Path>, variable: &str) -> Result<Option<String>, PasswordError> {
+///
+/// # Errors
+/// [`PasswordError`].
+pub fn read(file: Option<&Path>, variable: &str) -> Result<Option<String>, PasswordError> {
     let Some(file) = file else {
         return Ok(env::var(variable).ok().filter(|password| !password.is_empty()));
     };

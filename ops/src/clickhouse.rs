@@ -1,13 +1,16 @@
 //! `tidings clickhouse`: the embedded ClickHouse engine as a server of its own, for a fleet on machines where there is no
 //! other, and for tests. It speaks as much of ClickHouse's HTTP interface as the archive and analysts' tools need.
 
-use std::{env, fs, net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tidings_dataflow::archive::{
-    ArchiveSettings, EmbeddedArchive,
-    http::{self, Credentials, HttpConfig},
-    libchdb::configuration::EngineConfiguration,
+use tidings_dataflow::{
+    archive::{
+        ArchiveSettings, EmbeddedArchive,
+        http::{self, Credentials, HttpConfig},
+        libchdb::configuration::EngineConfiguration,
+    },
+    password,
 };
 
 use crate::node;
@@ -42,7 +45,8 @@ pub struct ClickHouseArgs {
 /// Runs until SIGINT or SIGTERM.
 pub fn run(args: &ClickHouseArgs) -> Result<()> {
     node::log_to_stderr(&crate::config::NodeConfig::default())?;
-    let credentials = password(args)?.map(|password| Credentials::new(&args.user, &password));
+    let password = password::read(args.password_file.as_deref(), "TIDINGS_CLICKHOUSE_PASSWORD")?;
+    let credentials = password.map(|password| Credentials::new(&args.user, &password));
     if credentials.is_none() && !args.listen.ip().is_loopback() {
         let address = args.listen;
         bail!("{address} can be reached from elsewhere, and there is no password (hint: --password-file FILE)");
@@ -62,18 +66,6 @@ pub fn run(args: &ClickHouseArgs) -> Result<()> {
         port.shutdown().await;
         Ok(())
     })
-}
-
-fn password(args: &ClickHouseArgs) -> Result<Option<String>> {
-    let Some(file) = &args.password_file else {
-        return Ok(env::var("TIDINGS_CLICKHOUSE_PASSWORD").ok().filter(|password| !password.is_empty()));
-    };
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read the password file {}", file.display()))?;
-    let password = text.trim_end_matches(['\r', '\n']);
-    if password.is_empty() {
-        bail!("the password file {} is empty", file.display());
-    }
-    Ok(Some(password.to_owned()))
 }
 
 #[allow(clippy::print_stdout, reason = "the program's output")]
