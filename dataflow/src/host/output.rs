@@ -3,6 +3,10 @@
 //! One append is on its way at a time; what the shard gives out meanwhile waits, and goes together in the next, which
 //! the log's own thread begins as soon as it has done the one before. So an append that failed is simply tried again:
 //! nothing later has passed it, and the consumers' watermarks stay right.
+//!
+//! What a shard tells edges goes with the rest as one call of the log, which keeps it back until the rest is durable: a
+//! verdict is told when its entry stands in the timeline. A push need not wait for that: its entry stands there, and its
+//! number follows from the order of the fan-out, which is durable. So the recipients' pushes are a call of their own.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +16,13 @@ use std::{
 };
 
 use tidings_ingest::{AppendError, Log, NewRecord};
-use tidings_schemas::limits::{SHARD_APPEND_BYTES_MAX, SHARD_IN_FLIGHT_BYTES_MAX};
+use tidings_schemas::{
+    limits::{SHARD_APPEND_BYTES_MAX, SHARD_IN_FLIGHT_BYTES_MAX},
+    topics::Topic,
+};
 
 use super::wake::Waker;
-use crate::shard::InputPosition;
+use crate::shard::{InputPosition, Stage};
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(5);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
@@ -35,6 +42,9 @@ struct State {
     waiting: VecDeque<Batch>,
     /// The batches that the append on its way is made of, kept to try again.
     on_its_way: Vec<Batch>,
+    /// The calls that it is made of and that are not answered, and what the first one that failed said.
+    calls: usize,
+    call_failed: Option<AppendError>,
     pending_bytes: usize,
     durable: Vec<InputPosition>,
     failed: Option<AppendError>,
@@ -57,6 +67,7 @@ impl State {
 struct Shared {
     log: Arc<dyn Log>,
     waker: Arc<Waker>,
+    pushes_wait: bool,
     state: Mutex<State>,
 }
 
@@ -68,9 +79,11 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(log: Arc<dyn Log>, waker: Arc<Waker>, durable: Vec<InputPosition>) -> Self {
+    pub(super) fn new(log: Arc<dyn Log>, stage: Stage, waker: Arc<Waker>, durable: Vec<InputPosition>) -> Self {
         let state = Mutex::new(State { durable, ..State::default() });
-        Self { shared: Arc::new(Shared { log, waker, state }), retry_at: None, retry_delay: RETRY_DELAY_MIN }
+        let pushes_wait = stage != Stage::Recipients;
+        let shared = Arc::new(Shared { log, waker, pushes_wait, state });
+        Self { shared, retry_at: None, retry_delay: RETRY_DELAY_MIN }
     }
 
     /// Whether more may be taken in: what is not durable yet is bounded. If not, the worker is woken when there is.
@@ -167,7 +180,7 @@ impl Shared {
 
     /// Begins to append what waits, unless an append is on its way or has failed and is not due.
     fn begin(self: &Arc<Self>) {
-        let records = {
+        let calls = {
             let mut state = self.lock();
             if !state.on_its_way.is_empty() || state.failed.is_some() || state.is_closed {
                 return;
@@ -193,19 +206,36 @@ impl Shared {
                 self.wake_if_awaited(&mut state);
                 return;
             }
-            records
+            let mut calls = Vec::with_capacity(2);
+            if !self.pushes_wait {
+                calls.push(records.extract_if(.., |record| record.topic == Topic::Deliveries).collect());
+            }
+            calls.push(records);
+            calls.retain(|records: &Vec<NewRecord>| !records.is_empty());
+            state.calls = calls.len();
+            calls
         };
         // Not under the lock: a refused call is answered at once, on this thread.
-        let shared = Arc::clone(self);
-        self.log.append_with(records, Box::new(move |result| shared.ended(result.map(drop))));
+        for records in calls {
+            let shared = Arc::clone(self);
+            self.log.append_with(records, Box::new(move |result| shared.answered(result.map(drop))));
+        }
     }
 
-    /// The append has ended: goes on with the next, or leaves it to the worker to try again.
-    fn ended(self: &Arc<Self>, result: Result<(), AppendError>) {
+    /// A call is answered, and with the last one the append has ended: goes on with the next, or leaves it to the worker
+    /// to try again.
+    fn answered(self: &Arc<Self>, result: Result<(), AppendError>) {
         let mut state = self.lock();
+        state.calls -= 1;
+        if let Err(error) = result {
+            state.call_failed.get_or_insert(error);
+        }
+        if state.calls > 0 {
+            return;
+        }
         let batches = mem::take(&mut state.on_its_way);
-        match result {
-            Ok(()) => {
+        match state.call_failed.take() {
+            None => {
                 for batch in batches {
                     state.reach(batch);
                 }
@@ -213,7 +243,7 @@ impl Shared {
                 drop(state);
                 self.begin();
             }
-            Err(error) => {
+            Some(error) => {
                 // Back in front of what came since.
                 for batch in batches.into_iter().rev() {
                     state.waiting.push_front(batch);
