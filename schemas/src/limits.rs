@@ -94,7 +94,11 @@ pub const TAIL_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const KAFKA_GROUP_RECORDS_MAX: usize = 10_000;
 /// One batch of records as Kafka stores it, if it is not a single larger record.
 pub const KAFKA_BATCH_BYTES: usize = 1024 * 1024;
-/// Readers of one partition of Kafka in one process. Over: no more can be opened.
+/// A reader that is in no hurry waits for so much from a broker of Kafka at a time, or for so long.
+pub const KAFKA_PATIENT_FETCH_BYTES: usize = 256 * 1024;
+/// See [`KAFKA_PATIENT_FETCH_BYTES`].
+pub const KAFKA_PATIENT_FETCH_WAIT: Duration = Duration::from_millis(250);
+/// Readers of one partition of Kafka in one process, of each kind. Over: no more can be opened.
 pub const KAFKA_READERS_PER_PARTITION_MAX: usize = 16;
 /// Who waits to be told what a partition of Kafka holds, in one process. Over: `unavailable`.
 pub const KAFKA_RANGES_WAITING_MAX: usize = 65_536;
