@@ -15,13 +15,15 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::metrics::histogram::Histogram;
 use tidings_ingest::{AppendError, Log, NewRecord};
 use tidings_schemas::{
+    clock::Clock,
     limits::{SHARD_APPEND_BYTES_MAX, SHARD_IN_FLIGHT_BYTES_MAX},
     topics::Topic,
 };
 
-use super::wake::Waker;
+use super::{Context, wake::Waker};
 use crate::shard::{InputPosition, Stage};
 
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(5);
@@ -44,6 +46,7 @@ struct State {
     on_its_way: Vec<Batch>,
     /// The calls that it is made of and that are not answered, and what the first one that failed said.
     calls: usize,
+    since: Duration,
     call_failed: Option<AppendError>,
     pending_bytes: usize,
     durable: Vec<InputPosition>,
@@ -66,6 +69,8 @@ impl State {
 
 struct Shared {
     log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    append_seconds: Histogram,
     waker: Arc<Waker>,
     pushes_wait: bool,
     state: Mutex<State>,
@@ -79,10 +84,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(log: Arc<dyn Log>, stage: Stage, waker: Arc<Waker>, durable: Vec<InputPosition>) -> Self {
+    pub(super) fn new(context: &Context, stage: Stage, waker: Arc<Waker>, durable: Vec<InputPosition>) -> Self {
         let state = Mutex::new(State { durable, ..State::default() });
+        let append_seconds = context.metrics.append_seconds.get_or_create_owned(&[("stage", stage.name())]);
+        let (log, clock) = (Arc::clone(&context.log), Arc::clone(&context.clock));
         let pushes_wait = stage != Stage::Recipients;
-        let shared = Arc::new(Shared { log, waker, pushes_wait, state });
+        let shared = Arc::new(Shared { log, clock, append_seconds, waker, pushes_wait, state });
         Self { shared, retry_at: None, retry_delay: RETRY_DELAY_MIN }
     }
 
@@ -213,6 +220,7 @@ impl Shared {
             calls.push(records);
             calls.retain(|records: &Vec<NewRecord>| !records.is_empty());
             state.calls = calls.len();
+            state.since = self.clock.monotonic();
             calls
         };
         // Not under the lock: a refused call is answered at once, on this thread.
@@ -236,6 +244,8 @@ impl Shared {
         let batches = mem::take(&mut state.on_its_way);
         match state.call_failed.take() {
             None => {
+                let took = self.clock.monotonic().saturating_sub(state.since);
+                self.append_seconds.observe(took.as_secs_f64());
                 for batch in batches {
                     state.reach(batch);
                 }
@@ -259,5 +269,105 @@ impl Shared {
         if mem::take(&mut state.is_awaited) {
             self.waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tidings_ingest::{LogError, LogReader, OffsetRange, OnAppended};
+    use tidings_schemas::clock::SystemClock;
+
+    use super::*;
+
+    /// A log whose appends are answered by the test.
+    #[derive(Default)]
+    struct Calls(Mutex<Vec<(Vec<Topic>, OnAppended)>>);
+
+    impl Calls {
+        fn take(&self) -> Vec<(Vec<Topic>, OnAppended)> {
+            mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl Log for Calls {
+        fn log_id(&self) -> u128 {
+            0
+        }
+        fn partitions(&self, _: Topic) -> u32 {
+            1
+        }
+        fn append_with(&self, records: Vec<NewRecord>, on_appended: OnAppended) {
+            let topics = records.iter().map(|record| record.topic).collect();
+            self.0.lock().unwrap().push((topics, on_appended));
+        }
+        fn range(&self, _: Topic, _: u32) -> Result<OffsetRange, LogError> {
+            Ok(OffsetRange { start: 0, end: 0 })
+        }
+        fn reader(&self, topic: Topic, partition: u32, _: u64) -> Result<Box<dyn LogReader>, LogError> {
+            Err(LogError::UnknownPartition { topic, partition })
+        }
+    }
+
+    fn output(log: &Arc<Calls>, pushes_wait: bool) -> Output {
+        let shared = Shared {
+            log: Arc::clone(log) as _,
+            clock: Arc::new(SystemClock::new()),
+            append_seconds: Histogram::new([1.0]),
+            waker: Arc::default(),
+            pushes_wait,
+            state: Mutex::default(),
+        };
+        Output { shared: Arc::new(shared), retry_at: None, retry_delay: RETRY_DELAY_MIN }
+    }
+
+    fn give(output: &mut Output, topics: &[Topic], next_offset: u64) -> Vec<InputPosition> {
+        let record = |topic: &Topic| NewRecord { topic: *topic, partition: 0, key: Bytes::new(), value: Bytes::new() };
+        let positions = vec![InputPosition { topic: Topic::Fanout, next_offset }];
+        output.push(topics.iter().map(record).collect(), positions.clone());
+        positions
+    }
+
+    #[test]
+    fn pushes_go_beside_the_inbox_and_both_must_be_durable() {
+        let log = Arc::new(Calls::default());
+        let mut output = output(&log, false);
+        let positions = give(&mut output, &[Topic::Inbox, Topic::Deliveries, Topic::Inbox], 1);
+        let mut calls = log.take();
+        assert_eq!(calls[0].0, [Topic::Deliveries]);
+        assert_eq!(calls[1].0, [Topic::Inbox, Topic::Inbox]);
+        give(&mut output, &[Topic::Inbox], 2);
+        (calls.remove(0).1)(Ok(vec![0]));
+        assert!(!output.is_durable(&positions) && log.take().is_empty(), "the inbox is still on its way");
+        (calls.remove(0).1)(Ok(vec![0, 1]));
+        assert!(output.is_durable(&positions));
+        assert_eq!(log.take().len(), 1, "what waited leaves");
+    }
+
+    #[test]
+    fn when_one_of_the_calls_fails_all_is_tried_again() {
+        let log = Arc::new(Calls::default());
+        let mut output = output(&log, false);
+        let positions = give(&mut output, &[Topic::Inbox, Topic::Deliveries], 1);
+        let mut calls = log.take();
+        (calls.remove(0).1)(Err(AppendError::Full));
+        assert!(output.step(Duration::ZERO).is_none(), "the other is not answered yet");
+        (calls.remove(0).1)(Ok(vec![0]));
+        assert!(matches!(output.step(Duration::ZERO), Some(AppendError::Full)));
+        assert!(output.step(RETRY_DELAY_MIN).is_none());
+        let again = log.take();
+        assert_eq!(again.len(), 2);
+        again.into_iter().for_each(|(topics, on_appended)| on_appended(Ok(vec![1; topics.len()])));
+        assert!(output.is_durable(&positions));
+    }
+
+    #[test]
+    fn verdicts_go_with_the_timeline_as_one_call() {
+        let log = Arc::new(Calls::default());
+        give(&mut output(&log, true), &[Topic::Timeline, Topic::Deliveries], 1);
+        assert_eq!(
+            log.take().into_iter().map(|(topics, _)| topics).collect::<Vec<_>>(),
+            [[Topic::Timeline, Topic::Deliveries]]
+        );
     }
 }
