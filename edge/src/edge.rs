@@ -299,7 +299,8 @@ impl Core {
             metrics: Arc::clone(&metrics),
         };
         let limit = Arc::clone(&commands.user_sends);
-        let shared_limits = SharedLimits::open(&log, identity, limit).map_err(|error| StartError::Leases { error })?;
+        let shared_limits = SharedLimits::open(&log, identity, limit, Arc::clone(&metrics))
+            .map_err(|error| StartError::Leases { error })?;
         let edge_id = identity.edge_id;
         let deliveries = deliveries.start(&log, edge_id).map_err(|error| StartError::Deliveries { edge_id, error })?;
         let revocations = revocations.start(&log).map_err(|error| StartError::Directory { error })?;

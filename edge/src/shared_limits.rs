@@ -19,7 +19,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use crate::{leases::EdgeIdentity, rate_limits::RateLimit};
+use crate::{leases::EdgeIdentity, metrics::Metrics, rate_limits::RateLimit};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -30,6 +30,7 @@ pub(crate) struct SharedLimits {
     identity: EdgeIdentity,
     limit: Arc<RateLimit<UserId>>,
     reader: AsyncReader,
+    metrics: Arc<Metrics>,
 }
 
 impl SharedLimits {
@@ -38,10 +39,11 @@ impl SharedLimits {
         log: &Arc<dyn Log>,
         identity: EdgeIdentity,
         limit: Arc<RateLimit<UserId>>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, LogError> {
         let end = log.range(Topic::Leases, 0)?.end;
         let reader = AsyncReader::new(log.reader(Topic::Leases, 0, end)?);
-        Ok(Self { log: Arc::clone(log), identity, limit, reader })
+        Ok(Self { log: Arc::clone(log), identity, limit, reader, metrics })
     }
 
     /// Tells and listens until it is aborted.
@@ -91,6 +93,7 @@ impl SharedLimits {
         for spent in spending.users {
             if let Some(user) = spent.user_id {
                 self.limit.spend(user.into(), spent.requests);
+                self.metrics.spent_elsewhere.inc_by(spent.requests.into());
             }
         }
     }
