@@ -53,6 +53,8 @@ impl SharedLimits {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
+                    // In one order, so that a simulation comes out the same again.
+                    biased;
                     read = self.reader.next_batch(READ_BYTES) => match read {
                         Ok(records) => records.iter().for_each(|record| self.hear(record)),
                         Err(error) => self.recover(error).await,
