@@ -18,7 +18,7 @@ pub(super) const STEPPED: Fault = Fault {
     what: "an edge's clock steps 10 s ahead, 10 s behind, 1 h ahead, 1 h behind, and back",
     is_short: true,
     needs: Some(Need::Compiler),
-    resumes_within: seconds(3),
+    resumes_within: seconds(4),
     lasts: seconds(10),
     prepare: |fleet| {
         let library = fleet.folder.join("clock.so").display().to_string();

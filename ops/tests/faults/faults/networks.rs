@@ -18,7 +18,7 @@ pub(super) const DELAYED: Fault = Fault {
     name: "network-delayed",
     what: "each packet between an edge, or a dataflow process, and Kafka comes 30 to 70 ms late",
     needs: Some(Need::Network),
-    resumes_within: seconds(3),
+    resumes_within: seconds(4),
     lasts: seconds(8),
     inject: |fleet, lasts| {
         let delay = Duration::from_millis(50);
