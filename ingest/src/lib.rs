@@ -27,7 +27,7 @@ pub use asynchronous::{AsyncReader, LogExt};
 pub use embedded::EmbeddedLog;
 pub use embedded::config::EmbeddedConfig;
 pub use error::{AppendError, LogError};
-pub use group::{Assignment, Groups, Membership};
+pub use group::{Assignment, FixedMember, Groups, Membership};
 pub use kafka::KafkaLog;
 pub use kafka::config::KafkaConfig;
 pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange, StoredRecord, Wake};
