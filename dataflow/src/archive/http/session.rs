@@ -1,13 +1,15 @@
 //! One request's statement, run in a session of its own: no request sees another's settings or tables.
 
-use tidings_schemas::limits;
-
 use super::{
+    guard,
     reply::{self, Refusal, Reply},
     request::SqlRequest,
     statement::{self, Statement},
 };
-use crate::archive::libchdb::{Connection, Engine, Output, StatementClass};
+use crate::archive::{
+    analyst::{self, AnalystLimits},
+    libchdb::{Connection, Engine, Output, StatementClass},
+};
 
 /// What every request of a port has in common.
 #[derive(Debug, Clone)]
@@ -16,18 +18,17 @@ pub(super) struct Rules {
     pub(super) database: String,
     /// Whether statements may change something.
     pub(super) writable: bool,
+    /// What a statement may take.
+    pub(super) limits: AnalystLimits,
 }
-
-/// Functions that read files and that no right governs.
-const DENIED_FUNCTIONS: [&str; 2] = ["file", "catboostEvaluate"];
 
 /// ClickHouse's name for tab-separated text, the default.
 const DEFAULT_FORMAT: &str = "TabSeparated";
 
 /// Runs the request. Blocks, at most as long as a statement may run.
 pub(super) fn run(engine: &Engine, rules: &Rules, request: &SqlRequest, query_id: &str) -> Result<Reply, Refusal> {
-    if statement::calls(&request.text, &DENIED_FUNCTIONS) && !rules.writable {
-        return Err(Refusal::denied("This port gives no access to files"));
+    if !rules.writable {
+        guard::check(request, &rules.limits)?;
     }
     match statement::parse(&request.text) {
         Statement::Query { sql, format } => {
@@ -39,14 +40,14 @@ pub(super) fn run(engine: &Engine, rules: &Rules, request: &SqlRequest, query_id
             let parameters: Vec<(&str, &str)> =
                 request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
             let output = session.query(sql, format, &parameters)?;
-            Ok(reply::result(output, format, query_id))
+            Ok(reply::result(output, format, query_id, request.accepts))
         }
         Statement::Insert { .. } if !rules.writable => Err(Refusal::read_only()),
         Statement::Insert { sql, format, data } => {
             let (sql, format) = (SqlRequest::sql(sql)?, SqlRequest::sql(format)?);
             let mut session = open(engine, rules, request)?;
             let Output { rows_written, .. } = session.insert(sql, format, data.chunks(CHUNK_BYTES))?;
-            Ok(reply::result(Output { rows_written, ..Output::default() }, format, query_id))
+            Ok(reply::result(Output { rows_written, ..Output::default() }, format, query_id, None))
         }
     }
 }
@@ -65,12 +66,13 @@ fn open(engine: &Engine, rules: &Rules, request: &SqlRequest) -> Result<Connecti
     for (name, value) in request.settings.iter().filter(|(name, _)| name != "readonly") {
         setup.push(format!("SET {name} = {}", quoted(value, '\'')));
     }
-    let time_max = limits::ARCHIVE_SQL_TIME_MAX.as_secs();
+    let limits = &rules.limits;
+    let time_max = limits.execution_time.as_secs().max(1);
     let asked = request.settings.iter().find(|(name, _)| name == "max_execution_time");
     let asked = asked.and_then(|(_, value)| value.parse().ok()).filter(|seconds| *seconds > 0).unwrap_or(time_max);
-    let (time, bytes) = (time_max.min(asked), limits::ARCHIVE_SQL_RESULT_BYTES_MAX);
-    setup.push(format!("SET max_execution_time = {time}, max_result_bytes = {bytes}, result_overflow_mode = 'throw'"));
+    setup.push(limits.settings(time_max.min(asked)));
     if !rules.writable {
+        setup.push(format!("SET ROLE {}", analyst::ROLE));
         // Settings of a query may still change, within the engine's constraints; nothing else may.
         setup.push("SET readonly = 2".to_owned());
     }

@@ -198,13 +198,16 @@ impl Worker {
         let (before, from) = feeds.split_at_mut(first.min(feeds.len()));
         for feed in from.iter_mut().chain(before) {
             let taken = feed.take(self.log.as_ref(), &mut rows, u64::MAX, &self.metrics)?;
-            let is_full = self.batch_is_of_one_partition && feed.range().is_some();
+            let is_full = self.batch_is_of_one_partition && feed.due_range().is_some();
             if taken != Taken::All || is_full {
                 all = Taken::UpToTheLimit;
                 break;
             }
         }
-        let ranges = feeds.iter().filter_map(Feed::range).collect();
+        let ranges = feeds.iter().filter_map(Feed::due_range).collect();
+        for feed in feeds {
+            self.positions.set(feed.topic, feed.partition, feed.reached());
+        }
         Ok((Batch { ranges, rows: rows.take() }, all))
     }
 
