@@ -361,6 +361,34 @@ async fn answers_and_bodies_are_compressed_as_clients_ask() {
     handle.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_ends_when_its_client_goes_away() {
+    let (_archive, handle) = port("tidings_http_cancelled", false).await;
+    let address = handle.address();
+    let running =
+        || archive::sql("tidings_http_cancelled", "SELECT count() FROM system.processes WHERE query LIKE '%gone1%'");
+    let sql =
+        "SELECT count(), 'gone1' FROM numbers(600) WHERE NOT ignore(sleepEachRow(0.1)) SETTINGS max_block_size = 1";
+    let asking = tokio::spawn(async move { get(address, sql).await.status });
+    // The question about it is one that names it, too.
+    while running() != "2\n" {
+        tokio::task::yield_now().await;
+    }
+    asking.abort();
+    let gone = async {
+        while running() != "1\n" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("it was cancelled");
+    assert_eq!(
+        get(address, "SELEC 1").await.text().matches("position 7").count(),
+        1,
+        "the place is that in the statement"
+    );
+    handle.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_writable_port_takes_inserts_of_any_format() {
     let (_archive, handle) = port("tidings_http_write", true).await;

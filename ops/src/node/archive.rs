@@ -114,5 +114,12 @@ async fn open_embedded(config: &ArchiveConfig, data: &Path) -> Result<Option<(Ar
         let address = config.http_listen;
         format!("cannot listen on {address} for SQL (hint: --set archive.http_listen=127.0.0.1:0)")
     })?;
+    // For `tidings sql --data`, to say where to ask instead. It is only a hint.
+    if let Err(error) = std::fs::write(data.join("archive").join(SQL_ADDRESS_FILE), http.address().to_string()) {
+        tracing::warn!(%error, "the address of the SQL port cannot be noted");
+    }
     Ok(Some((archive, http)))
 }
+
+/// In the archive's folder: where the program that runs on it answers SQL.
+pub(crate) const SQL_ADDRESS_FILE: &str = "sql-address";

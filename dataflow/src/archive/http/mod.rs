@@ -216,13 +216,36 @@ impl Port {
         let waiting = tokio::time::timeout(limits::ARCHIVE_SQL_WAIT_MAX, self.running.acquire());
         let Ok(Ok(_permit)) = waiting.await else { return Err(Refusal::busy()) };
         let number = self.queries.fetch_add(1, Ordering::Relaxed);
+        // Its client may go away before the answer: this is dropped, then.
+        let mut abandoned = Abandoned { engine: self.engine.clone(), number: Some(number) };
         let port = Arc::clone(&self);
         let run = tokio::task::spawn_blocking(move || {
             let query_id = request.query_id.clone().unwrap_or_else(|| format!("tidings-{number}"));
-            session::run(&port.engine, &port.rules, &request, &query_id)
+            session::run(&port.engine, &port.rules, &request, &query_id, number)
                 .map_err(|refusal| refusal.with_hint(&port.rules.limits))
         });
-        run.await.unwrap_or_else(|_| Err(Refusal::busy()))
+        let answer = run.await.unwrap_or_else(|_| Err(Refusal::busy()));
+        abandoned.number = None;
+        answer
+    }
+}
+
+/// Cancels the statement when it is dropped with its number.
+struct Abandoned {
+    engine: Engine,
+    number: Option<u64>,
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let (Some(number), Ok(runtime)) = (self.number, tokio::runtime::Handle::try_current()) {
+            let engine = self.engine.clone();
+            runtime.spawn_blocking(move || {
+                if let Err(error) = session::cancel(&engine, number) {
+                    tracing::warn!(%error, "a statement whose client went away runs on");
+                }
+            });
+        }
     }
 }
 

@@ -76,6 +76,17 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code::TOO_MANY_SIMULTANEOUS_QUERIES, name, message)
     }
 
+    /// With the place in the statement, where it was found behind so many bytes.
+    pub(super) fn positioned(mut self, prefix: usize) -> Self {
+        const PLACE: &str = "failed at position ";
+        let Some((before, rest)) = self.message.split_once(PLACE) else { return self };
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        if let Ok(place) = rest[..digits].parse::<usize>() {
+            self.message = format!("{before}{PLACE}{}{}", place.saturating_sub(prefix), &rest[digits..]);
+        }
+        self
+    }
+
     /// Says, where it comes of a limit, which one and how to ask differently.
     pub(super) fn with_hint(mut self, limits: &AnalystLimits) -> Self {
         if let Some(hint) = limits.hint(self.code) {

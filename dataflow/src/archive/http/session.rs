@@ -8,7 +8,7 @@ use super::{
 };
 use crate::archive::{
     analyst::{self, AnalystLimits},
-    libchdb::{Connection, Engine, Output, StatementClass},
+    libchdb::{Connection, Engine, EngineError, Output, StatementClass},
 };
 
 /// What every request of a port has in common.
@@ -22,11 +22,20 @@ pub(super) struct Rules {
     pub(super) limits: AnalystLimits,
 }
 
+/// In front of a statement, to have the engine say why it does not parse, without running it.
+const EXPLAIN: &str = "EXPLAIN AST ";
+
 /// ClickHouse's name for tab-separated text, the default.
 const DEFAULT_FORMAT: &str = "TabSeparated";
 
 /// Runs the request. Blocks, at most as long as a statement may run.
-pub(super) fn run(engine: &Engine, rules: &Rules, request: &SqlRequest, query_id: &str) -> Result<Reply, Refusal> {
+pub(super) fn run(
+    engine: &Engine,
+    rules: &Rules,
+    request: &SqlRequest,
+    query_id: &str,
+    number: u64,
+) -> Result<Reply, Refusal> {
     if !rules.writable {
         guard::check(request, &rules.limits)?;
     }
@@ -35,7 +44,7 @@ pub(super) fn run(engine: &Engine, rules: &Rules, request: &SqlRequest, query_id
             let sql = SqlRequest::sql(sql)?;
             let named = format.and_then(|format| std::str::from_utf8(format).ok());
             let format = named.or(request.format.as_deref()).unwrap_or(DEFAULT_FORMAT);
-            let mut session = open(engine, rules, request)?;
+            let mut session = open(engine, rules, request, number)?;
             admit(&mut session, rules, sql)?;
             let parameters: Vec<(&str, &str)> =
                 request.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -45,7 +54,7 @@ pub(super) fn run(engine: &Engine, rules: &Rules, request: &SqlRequest, query_id
         Statement::Insert { .. } if !rules.writable => Err(Refusal::read_only()),
         Statement::Insert { sql, format, data } => {
             let (sql, format) = (SqlRequest::sql(sql)?, SqlRequest::sql(format)?);
-            let mut session = open(engine, rules, request)?;
+            let mut session = open(engine, rules, request, number)?;
             let Output { rows_written, .. } = session.insert(sql, format, data.chunks(CHUNK_BYTES))?;
             Ok(reply::result(Output { rows_written, ..Output::default() }, format, query_id, None))
         }
@@ -56,7 +65,7 @@ pub(super) fn run(engine: &Engine, rules: &Rules, request: &SqlRequest, query_id
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// A session with the request's settings, then with those of the port, which count.
-fn open(engine: &Engine, rules: &Rules, request: &SqlRequest) -> Result<Connection, Refusal> {
+fn open(engine: &Engine, rules: &Rules, request: &SqlRequest, number: u64) -> Result<Connection, Refusal> {
     // `default` is what clients send that were told nothing; there is nothing of that name to see.
     let database = request.database.as_deref().filter(|name| *name != "default").unwrap_or(&rules.database);
     let mut setup = vec![format!("USE {}", quoted(database, '`'))];
@@ -71,12 +80,25 @@ fn open(engine: &Engine, rules: &Rules, request: &SqlRequest) -> Result<Connecti
     let asked = request.settings.iter().find(|(name, _)| name == "max_execution_time");
     let asked = asked.and_then(|(_, value)| value.parse().ok()).filter(|seconds| *seconds > 0).unwrap_or(time_max);
     setup.push(limits.settings(time_max.min(asked)));
+    // Last, so that a request's own does not count: it is what the statement is cancelled by.
+    setup.push(format!("SET log_comment = '{}'", comment(number)));
     if !rules.writable {
         setup.push(format!("SET ROLE {}", analyst::ROLE));
         // Settings of a query may still change, within the engine's constraints; nothing else may.
         setup.push("SET readonly = 2".to_owned());
     }
     Ok(Connection::open(engine, setup)?)
+}
+
+/// What the statement of that number is known by in the engine.
+fn comment(number: u64) -> String {
+    format!("tidings-request-{number}")
+}
+
+/// Cancels the statement of that number, if it still runs.
+pub(super) fn cancel(engine: &Engine, number: u64) -> Result<(), EngineError> {
+    let kill = format!("KILL QUERY WHERE Settings['log_comment'] = '{}' ASYNC", comment(number));
+    Connection::open(engine, Vec::new())?.query(&kill, "Null", &[]).map(drop)
 }
 
 /// Lets only one statement in, of a kind that the port allows, judged by the engine's own parser.
@@ -87,8 +109,10 @@ fn admit(session: &mut Connection, rules: &Rules, sql: &str) -> Result<(), Refus
         StatementClass::Mutating if statements.count == 1 && rules.writable => Ok(()),
         StatementClass::Unknown => {
             // It does not parse: the engine's own words say where. Should it parse after all, it is of no known kind.
-            session.query(&format!("EXPLAIN AST {sql}"), "Null", &[])?;
-            Err(Refusal::read_only())
+            match session.query(&format!("{EXPLAIN}{sql}"), "Null", &[]) {
+                Ok(_) => Err(Refusal::read_only()),
+                Err(error) => Err(Refusal::from(error).positioned(EXPLAIN.len())),
+            }
         }
         _ => Err(Refusal::read_only()),
     }
