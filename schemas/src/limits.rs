@@ -297,8 +297,11 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const ARCHIVE_BATCH_ROWS_MAX: usize = 65_536;
 /// Bytes of one insert.
 pub const ARCHIVE_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How old a row may grow before it is inserted.
-pub const ARCHIVE_BATCH_AGE_MAX: Duration = Duration::from_secs(1);
+/// From the start of one insert to the start of the next, at the least, unless there is a whole batch: what comes meanwhile
+/// goes into one insert. A row is to be seen within two seconds of its event, on a busy machine too.
+pub const ARCHIVE_BATCH_INTERVAL: Duration = Duration::from_millis(600);
+/// How long the first record after a pause waits for those that come with it.
+pub const ARCHIVE_BATCH_GATHER: Duration = Duration::from_millis(100);
 /// Records of a partition of `signals` without a session in them that the archive reads before it writes down how far it
 /// is. After a restart it reads so many again at the most.
 pub const ARCHIVE_ROWLESS_RECORDS_MAX: u64 = 10_000;

@@ -219,7 +219,7 @@ fn the_product_dashboard_has_its_plugin_and_its_user() {
     let dashboard: Value = serde_json::from_str(&read("ops/grafana/dashboards/product.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
     for panel in panels {
-        assert_eq!(panel["datasource"]["type"], datasource["type"], "{}", panel["title"]);
+        assert_eq!(panel["datasource"]["type"].as_str(), datasource["type"].as_str(), "{}", panel["title"]);
     }
 }
 

@@ -103,17 +103,24 @@ impl Worker {
         }
         *delay = *limits::ARCHIVE_RETRY_DELAY.start();
         let mut first = 0;
+        let mut begun = None;
         loop {
             let (batch, taken) = self.gather(&mut feeds, first)?;
             first = (first + 1) % feeds.len().max(1);
-            if !batch.ranges.is_empty() && self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
-                return Ok(Stop);
+            if !batch.ranges.is_empty() {
+                begun = Some(now());
+                if self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
+                    return Ok(Stop);
+                }
             }
             if taken == Taken::All {
-                // Asleep until there is something; then a little longer, so that one insert holds what comes in it.
+                // Asleep until there is something; then a little longer, so that one insert holds what comes in it. An
+                // insert that took long was time enough.
                 let gathering = async {
                     woken.notified().await;
-                    tokio::time::sleep(limits::ARCHIVE_BATCH_AGE_MAX).await;
+                    let since = begun.map_or(Duration::MAX, |begun: Instant| begun.elapsed());
+                    let rest = limits::ARCHIVE_BATCH_INTERVAL.saturating_sub(since);
+                    tokio::time::sleep(rest.max(limits::ARCHIVE_BATCH_GATHER)).await;
                 };
                 if self.wait_or_stop(gathering).await.is_err() {
                     return Ok(Stop);
@@ -215,8 +222,7 @@ impl Worker {
     async fn insert(&self, feeds: &mut [Feed], batch: Arc<Batch>) -> Result<(), Stop> {
         let mut delay = *limits::ARCHIVE_RETRY_DELAY.start();
         loop {
-            #[allow(clippy::disallowed_methods, reason = "how long an insert took, for a metric")]
-            let started = Instant::now();
+            let started = now();
             match self.archive.insert(Arc::clone(&batch)).await {
                 Ok(()) => {
                     self.metrics.inserted(&batch, started.elapsed());
@@ -254,4 +260,9 @@ impl Worker {
             value = waiting => Ok(value),
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "how long an insert takes: nothing durable follows from it")]
+fn now() -> Instant {
+    Instant::now()
 }
