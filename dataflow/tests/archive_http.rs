@@ -156,6 +156,10 @@ async fn errors_have_clickhouses_codes_and_status() {
         assert_eq!(found, (status, code), "{sql}: {}", answer.text());
         assert!(answer.text().starts_with(&format!("Code: {code}. DB::Exception: ")), "{}", answer.text());
     }
+    for (sql, words) in [("SELEC 1", "position 1 (SELEC)"), ("SELECT 'a\\tb',\n\t)", "(line 2, col 2)")] {
+        let text = get(address, sql).await.text().to_owned();
+        assert!(text.contains(words) && text.ends_with("(SYNTAX_ERROR)\n") && !text.contains("formatQuery"), "{text}");
+    }
     for (target, status) in [
         ("/?query=SELECT+1&no_such_setting=1", 404),
         ("/?query=%ff", 400),
@@ -381,11 +385,6 @@ async fn a_statement_ends_when_its_client_goes_away() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("it was cancelled");
-    assert_eq!(
-        get(address, "SELEC 1").await.text().matches("position 7").count(),
-        1,
-        "the place is that in the statement"
-    );
     handle.shutdown().await;
 }
 

@@ -155,7 +155,7 @@ def command_line(address, folder, conversation):
     assert tidings_sql(*there, "--file", str(script)) == "\"'a;b'\"\n\"a;b\"\n\"2\"\n2\n"
     for sql, words in [
         ("SELECT * FROM nowhere", ["UNKNOWN_TABLE"]),
-        ("SELEC 1", ["Syntax error"]),
+        ("SELEC 1", ["Syntax error: failed at position 1 (SELEC)"]),
         ("DROP TABLE receipts", ["READONLY"]),
         ("SELECT number FROM numbers(100000)", ["archive.analyst_max_result_rows", "Hint"]),
         ("SELECT {x:UInt8}", ["x"]),

@@ -274,13 +274,7 @@ impl History {
             reference: Some(wire::inbox_item::Reference::Entry(reference)),
         };
         let source = Some(wire::Source { partition: 0, offset });
-        self.inbox.push(wire::InboxRecord {
-            source,
-            at_ms: at,
-            items: vec![item],
-            events_source: source,
-            ..Default::default()
-        });
+        self.inbox.push(wire::InboxRecord { source, at_ms: at, items: vec![item], events_source: source });
         self.updates.extend(members.iter().map(|member| (at, *member)));
     }
 
@@ -440,8 +434,8 @@ impl History {
 
     /// Puts everything into the archive, half of it twice.
     pub(crate) async fn insert(&self, archive: &dyn Archive) {
-        for (partition, skip) in [(0, 0), (1, 2)] {
-            let skipped = |length: usize| if skip == 0 { 0 } else { length / skip };
+        for (partition, halves) in [(0, 0), (1, 1)] {
+            let skipped = |length: usize| length / 2 * halves;
             let mut rows = RowSet::default();
             self.timeline.iter().skip(skipped(self.timeline.len())).for_each(|record| rows.push_timeline(record));
             self.inbox.iter().skip(skipped(self.inbox.len())).for_each(|record| rows.push_inbox(record));

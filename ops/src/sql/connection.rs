@@ -86,11 +86,19 @@ impl Connection {
 fn readable(error: &str) -> String {
     let error = error.trim();
     let error = error.split_once("DB::Exception: ").map_or(error, |(_, error)| error);
-    match error.find(" (version ") {
-        Some(at) => error[..at].to_owned(),
-        None => error.to_owned(),
+    let error = error.find(" (version ").map_or(error, |at| &error[..at]);
+    // Of a hundred things that the parser would have taken, the first few say as much.
+    match error.split_once(EXPECTED) {
+        Some((before, rest)) if rest.matches(", ").count() > EXPECTED_MAX => {
+            let some: Vec<&str> = rest.split(", ").take(EXPECTED_MAX).collect();
+            format!("{before}{EXPECTED}{} … (SYNTAX_ERROR)", some.join(", "))
+        }
+        _ => error.to_owned(),
     }
 }
+
+const EXPECTED: &str = "Expected one of: ";
+const EXPECTED_MAX: usize = 16;
 
 /// Percent-encodes a value for a URL.
 fn encoded(text: &str) -> String {
@@ -111,6 +119,9 @@ mod tests {
             "Code: 60. DB::Exception: Unknown table expression identifier 'x'. (UNKNOWN_TABLE) (version 26.7.3.1)\n";
         assert_eq!(readable(error), "Unknown table expression identifier 'x'. (UNKNOWN_TABLE)");
         assert_eq!(readable("no more\n"), "no more");
+        let expected = (0..40).map(|number| format!("token {number}")).collect::<Vec<_>>().join(", ");
+        let error = readable(&format!("Syntax error: x. Expected one of: {expected}. (SYNTAX_ERROR)"));
+        assert!(error.ends_with("token 15 … (SYNTAX_ERROR)"), "{error}");
         assert_eq!(encoded("a b&ä"), "a%20b%26%C3%A4");
     }
 }

@@ -47,6 +47,9 @@ pub(super) fn run(runtime: &Runtime, connection: &Connection) -> Result<ExitCode
                 for statement in ended {
                     // History is a comfort, not a need.
                     let _ = editor.add_history_entry(format!("{statement};"));
+                    if let Some(file) = &history {
+                        let _ = editor.save_history(file);
+                    }
                     ask(runtime, connection, &statement);
                 }
                 typed = rest;
@@ -55,9 +58,6 @@ pub(super) fn run(runtime: &Runtime, connection: &Connection) -> Result<ExitCode
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(error).context("cannot read from the terminal"),
         }
-    }
-    if let Some(file) = &history {
-        let _ = editor.save_history(file);
     }
     Ok(ExitCode::SUCCESS)
 }

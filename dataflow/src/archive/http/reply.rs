@@ -76,13 +76,10 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code::TOO_MANY_SIMULTANEOUS_QUERIES, name, message)
     }
 
-    /// With the place in the statement, where it was found behind so many bytes.
-    pub(super) fn positioned(mut self, prefix: usize) -> Self {
-        const PLACE: &str = "failed at position ";
-        let Some((before, rest)) = self.message.split_once(PLACE) else { return self };
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        if let Ok(place) = rest[..digits].parse::<usize>() {
-            self.message = format!("{before}{PLACE}{}{}", place.saturating_sub(prefix), &rest[digits..]);
+    /// Without the engine's words about the question by which it was found.
+    pub(super) fn without_scope(mut self) -> Self {
+        if let (Some(scope), Some(name)) = (self.message.find(": In scope "), self.message.rfind(" (")) {
+            self.message = format!("{}.{}", &self.message[..scope], &self.message[name.max(scope)..]);
         }
         self
     }

@@ -22,9 +22,6 @@ pub(super) struct Rules {
     pub(super) limits: AnalystLimits,
 }
 
-/// In front of a statement, to have the engine say why it does not parse, without running it.
-const EXPLAIN: &str = "EXPLAIN AST ";
-
 /// ClickHouse's name for tab-separated text, the default.
 const DEFAULT_FORMAT: &str = "TabSeparated";
 
@@ -109,13 +106,22 @@ fn admit(session: &mut Connection, rules: &Rules, sql: &str) -> Result<(), Refus
         StatementClass::Mutating if statements.count == 1 && rules.writable => Ok(()),
         StatementClass::Unknown => {
             // It does not parse: the engine's own words say where. Should it parse after all, it is of no known kind.
-            match session.query(&format!("{EXPLAIN}{sql}"), "Null", &[]) {
+            match session.query("SELECT formatQuery({sql:String})", "Null", &[("sql", &escaped(sql))]) {
                 Ok(_) => Err(Refusal::read_only()),
-                Err(error) => Err(Refusal::from(error).positioned(EXPLAIN.len())),
+                Err(error) => Err(Refusal::from(error).without_scope()),
             }
         }
         _ => Err(Refusal::read_only()),
     }
+}
+
+/// A parameter's value as the engine takes it.
+fn escaped(text: &str) -> String {
+    let mut escaped = text.replace('\\', "\\\\");
+    for (character, instead) in [('\t', "\\t"), ('\n', "\\n"), ('\r', "\\r"), ('\0', "\\0")] {
+        escaped = escaped.replace(character, instead);
+    }
+    escaped
 }
 
 /// A name or a string as SQL takes it, whatever is in it.
