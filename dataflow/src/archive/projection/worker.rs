@@ -103,24 +103,38 @@ impl Worker {
         }
         *delay = *limits::ARCHIVE_RETRY_DELAY.start();
         let mut first = 0;
-        let mut begun = None;
+        let mut last_begun = None;
         loop {
-            let (batch, taken) = self.gather(&mut feeds, first)?;
-            first = (first + 1) % feeds.len().max(1);
-            if !batch.ranges.is_empty() {
-                begun = Some(now());
-                if self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
-                    return Ok(Stop);
+            // A round: each partition has its insert, or all have one. Then a pause, however much has come meanwhile: many
+            // small inserts cost the engine more than the rows do.
+            let mut begun = None;
+            let mut has_more = false;
+            let count = feeds.len().max(1);
+            for turn in 0..if self.batch_is_of_one_partition { count } else { 1 } {
+                let (batch, taken) = self.gather(&mut feeds, (first + turn) % count)?;
+                has_more |= taken != Taken::All;
+                if !batch.ranges.is_empty() {
+                    begun.get_or_insert_with(now);
+                    if self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
+                        return Ok(Stop);
+                    }
                 }
             }
-            if taken == Taken::All {
-                // Asleep until there is something; then a little longer, so that one insert holds what comes in it. An
-                // insert that took long was time enough.
+            first = (first + 1) % count;
+            last_begun = begun.or(last_begun);
+            if !has_more {
+                // Asleep until there is something; then a little longer, so that one insert holds what comes in it. Where
+                // one insert has all partitions, one that took long was time enough.
+                let least = if self.batch_is_of_one_partition {
+                    limits::ARCHIVE_BATCH_INTERVAL
+                } else {
+                    limits::ARCHIVE_BATCH_GATHER
+                };
                 let gathering = async {
                     woken.notified().await;
-                    let since = begun.map_or(Duration::MAX, |begun: Instant| begun.elapsed());
+                    let since = last_begun.map_or(Duration::MAX, |begun: Instant| begun.elapsed());
                     let rest = limits::ARCHIVE_BATCH_INTERVAL.saturating_sub(since);
-                    tokio::time::sleep(rest.max(limits::ARCHIVE_BATCH_GATHER)).await;
+                    tokio::time::sleep(rest.max(least)).await;
                 };
                 if self.wait_or_stop(gathering).await.is_err() {
                     return Ok(Stop);
@@ -198,16 +212,16 @@ impl Worker {
         Ok(Ok(()))
     }
 
-    /// Takes what there is, up to the limits of a batch, starting with the feed whose turn it is.
+    /// Takes what there is, up to the limits of a batch, from the feed whose turn it is and, if a batch may be of several
+    /// partitions, from those after it.
     fn gather(&self, feeds: &mut [Feed], first: usize) -> Result<(Batch, Taken), LogError> {
         let mut rows = RowSet::default();
         let mut all = Taken::All;
         let (before, from) = feeds.split_at_mut(first.min(feeds.len()));
         for feed in from.iter_mut().chain(before) {
             let taken = feed.take(self.log.as_ref(), &mut rows, u64::MAX, &self.metrics)?;
-            let is_full = self.batch_is_of_one_partition && feed.due_range().is_some();
-            if taken != Taken::All || is_full {
-                all = Taken::UpToTheLimit;
+            if taken != Taken::All || self.batch_is_of_one_partition {
+                all = taken;
                 break;
             }
         }
