@@ -1,7 +1,7 @@
 //! The parts of the `tidings` program.
 //!
 //! - [`node`]: `up`, everything in one process. [`config`]: file, environment and flags, and the generated reference.
-//! - [`clickhouse`]: the archive's engine as a server of its own.
+//! - [`clickhouse`]: the archive's engine as a server of its own. [`sql`]: asking it.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
 //! - [`plan`]: what a service of a given size takes. `simulate` (a feature): the whole from a seed, held against the same.
@@ -17,3 +17,4 @@ pub mod plan;
 pub mod progress;
 #[cfg(feature = "simulation")]
 pub mod simulate;
+pub mod sql;

@@ -66,7 +66,10 @@ impl Member {
 
     /// Joins the projections' group.
     pub(super) fn of_projections(groups: &dyn Groups, views: Assignment, archive: Option<Assignment>) -> Result<Self> {
-        let membership = groups.join(PROJECT, &views_projection::TOPICS);
+        // What either of them reads. (One that has no archive leaves its share of the rest alone.)
+        let topics: BTreeSet<Topic> = views_projection::TOPICS.into_iter().chain(archive_projection::TOPICS).collect();
+        let topics: Vec<Topic> = topics.into_iter().collect();
+        let membership = groups.join(PROJECT, &topics);
         Ok(Self::follow(membership.context("cannot join the other projections")?, Projections { views, archive }))
     }
 
@@ -182,10 +185,11 @@ struct Projections {
 
 impl Projections {
     async fn take(&self, share: Partitions) {
-        let archived = share.iter().copied().filter(|(topic, _)| archive_projection::TOPICS.contains(topic)).collect();
-        let archive = self.archive.as_ref().map(|archive| archive.own(archived));
+        let of = |topics: &[Topic]| share.iter().copied().filter(|(topic, _)| topics.contains(topic)).collect();
+        let archive = self.archive.as_ref().map(|archive| archive.own(of(&archive_projection::TOPICS)));
+        let viewed = of(&views_projection::TOPICS);
         let both = async {
-            self.views.own(share).await;
+            self.views.own(viewed).await;
             if let Some(archive) = archive {
                 archive.await;
             }
