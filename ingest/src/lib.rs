@@ -26,6 +26,7 @@ pub mod waiting;
 pub use asynchronous::{AsyncReader, LogExt};
 pub use embedded::EmbeddedLog;
 pub use embedded::config::EmbeddedConfig;
+pub use embedded::read_only::ReadOnlyLog;
 pub use error::{AppendError, LogError};
 pub use group::{Assignment, Groups, Membership};
 pub use kafka::KafkaLog;

@@ -9,14 +9,19 @@
 //! - `journal`, `frame`, `records`: the journal and its bytes. `partition_file`, `partition_writer`: the same for the
 //!   partitions' files. `manifest`: what the log is. `files`, `bytesio`: small helpers.
 //! - `splitter`, `retention`: the background. `recovery`: what opening a log does.
+//! - [`read_only`]: the log read by another process than the one that writes it. `follow`: how it keeps up. `durable`: what
+//!   the writer tells it.
 
 pub mod config;
 pub mod disk;
 pub mod metrics;
+pub mod read_only;
 pub mod stats;
 
 mod bytesio;
+mod durable;
 mod files;
+mod follow;
 mod frame;
 mod journal;
 mod manifest;
@@ -266,7 +271,7 @@ impl Log for EmbeddedLog {
         if !(start..=end).contains(&from) {
             return Err(LogError::OutOfRange { topic, partition, asked: from, start, end });
         }
-        Ok(Box::new(EmbeddedReader::new(Arc::clone(&self.shared), topic, partition, slot, from)))
+        Ok(Box::new(EmbeddedReader::new(Arc::clone(&self.shared) as _, topic, partition, slot, from)))
     }
 }
 
