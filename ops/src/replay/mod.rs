@@ -1,0 +1,35 @@
+//! `tidings replay`: the log read back, copied and played again. docs/REPLAY.md is its guide.
+//!
+//! - [`dump`]: records out of the log.
+//! - [`source`]: which log. [`ranges`]: which records. [`exit`]: how it ends. [`progress`]: what is shown meanwhile.
+//!   [`output`]: how records are written.
+
+pub mod dump;
+pub mod exit;
+pub mod output;
+pub mod progress;
+pub mod ranges;
+pub mod source;
+
+use std::process::ExitCode;
+
+/// What to replay, from the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReplayArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum Verb {
+    /// Write records of the log out: as a table, JSON lines, or byte for byte.
+    Dump(dump::DumpArgs),
+}
+
+/// Runs the verb; says on standard error why it failed.
+pub fn run(args: &ReplayArgs) -> ExitCode {
+    let outcome = match &args.verb {
+        Verb::Dump(args) => dump::run(args),
+    };
+    exit::code(outcome)
+}
