@@ -20,7 +20,7 @@ pub struct Concern {
 }
 
 impl Concern {
-    /// Whether anything is asked for.
+    /// Whether any record will do.
     pub fn is_any(&self) -> bool {
         *self == Self::default()
     }

@@ -196,6 +196,18 @@ fn write_list<T>(out: &mut String, items: impl Iterator<Item = T>, mut write_ite
     out.push(']');
 }
 
+/// Sets a field of milliseconds.
+pub fn set_time(message: &mut DynamicMessage, field: &str, moment_ms: i64) {
+    if let Some(value) = message.get_field_by_name_mut(field) {
+        *value = Value::I64(moment_ms);
+    }
+}
+
+/// The message as bytes, with the fields that the schema does not know.
+pub fn encode(message: &DynamicMessage) -> Bytes {
+    prost::Message::encode_to_vec(message).into()
+}
+
 /// The id that a `tidings.v1.Id` holds.
 pub fn id_of(id: &DynamicMessage) -> u128 {
     let half = |number| id.get_field_by_number(number).and_then(|value| value.as_u64()).unwrap_or(0);

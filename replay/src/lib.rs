@@ -2,11 +2,16 @@
 //!
 //! - [`select`]: which records: topics, partitions, offsets, times. [`scan`]: a range of one partition, with gaps found.
 //! - [`fields`]: what the fields of the schemas mean. [`decode`]: a record as JSON. [`concern`]: whom a record concerns.
-//! - [`tail`]: several partitions followed.
+//! - [`tail`]: several partitions followed. [`raw`]: dumps byte for byte. [`import`]: such a dump into an empty log.
+//! - [`history`]: what happened, as another system takes it in. [`ids`]: ids mapped.
 
 pub mod concern;
 pub mod decode;
 pub mod fields;
+pub mod history;
+pub mod ids;
+pub mod import;
+pub mod raw;
 pub mod scan;
 pub mod select;
 pub mod tail;

@@ -10,8 +10,9 @@
 //!   partitions' files. `manifest`: what the log is. `files`, `bytesio`: small helpers.
 //! - `splitter`, `retention`: the background. `recovery`: what opening a log does.
 //! - [`read_only`]: the log read by another process than the one that writes it. `follow`: how it keeps up. `durable`: what
-//!   the writer tells it.
+//!   the writer tells it. [`bulk`]: a log made from another's records.
 
+pub mod bulk;
 pub mod config;
 pub mod disk;
 pub mod metrics;
@@ -315,6 +316,7 @@ fn load_or_create(
         }
         return Ok(manifest);
     }
+    bulk::refuse_unfinished(disk, directory)?;
     let mut manifest = Manifest::new(entropy.next_u128(), clock.now_ms(), asked.as_ref().unwrap_or(&default));
     manifest.check(directory)?;
     refuse_lost_manifest(disk, directory)?;

@@ -2,14 +2,19 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     path::PathBuf,
 };
 
 use serde::Serialize;
 use tidings_ingest::{Log, StoredRecord};
-use tidings_replay::{Concern, Scan, Selection, Span, tail::Tail};
+use tidings_replay::{
+    Concern, Scan, Selection, Span,
+    raw::{Header, RawWriter},
+    tail::Tail,
+};
 use tidings_schemas::{
+    clock::{Clock, SystemClock},
     ids::{ConversationId, UserId},
     topics::Topic,
 };
@@ -102,9 +107,14 @@ pub fn run(args: &DumpArgs) -> Outcome {
         estimate(&*source.log, &spans, &mut report)?;
         return show(&report, args.json);
     }
+    if args.output == Form::Raw {
+        refuse_raw(args)?;
+    }
     let to_file = args.file.is_some();
+    let has_all = concern.is_any() && args.max.is_none() && args.range.from.is_none() && args.range.to.is_none();
+    let header = Header::new(&*source.log, &spans, SystemClock::new().now_ms(), has_all);
     let mut dumping =
-        Dumping { args, selection: &selection, concern: &concern, sink: sink(args)?, report: &mut report };
+        Dumping { args, selection: &selection, concern: &concern, sink: sink(args, header)?, report: &mut report };
     let dumped = dumping.all(&*source.log, &spans);
     let sink = dumping.sink;
     match dumped.and_then(|()| sink.finish().code(Code::Target)) {
@@ -120,7 +130,18 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-fn sink(args: &DumpArgs) -> Result<Box<dyn Sink>, Failure> {
+/// A raw dump has an end, and is nothing for a terminal.
+fn refuse_raw(args: &DumpArgs) -> Outcome {
+    if args.follow && args.max.is_none() {
+        return Err(Failure::new(Code::Usage, "a raw dump needs an end (hint: --max with --follow)"));
+    }
+    if args.file.is_none() && io::stdout().is_terminal() {
+        return Err(Failure::new(Code::Usage, "a raw dump is nothing for a terminal (hint: --file FILE)"));
+    }
+    Ok(())
+}
+
+fn sink(args: &DumpArgs, header: Header) -> Result<Box<dyn Sink>, Failure> {
     let out: Box<dyn Write> = match &args.file {
         Some(path) => {
             let file = File::create_new(path).map_err(anyhow::Error::from);
@@ -132,6 +153,7 @@ fn sink(args: &DumpArgs) -> Result<Box<dyn Sink>, Failure> {
     Ok(match args.output {
         Form::Table => Box::new(Table::new(out)),
         Form::Jsonl => Box::new(Lines(out)),
+        Form::Raw => Box::new(RawWriter::new(out, header).code(Code::Target)?),
     })
 }
 

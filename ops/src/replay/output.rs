@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use tidings_ingest::StoredRecord;
-use tidings_replay::decode;
+use tidings_replay::{decode, raw::RawWriter};
 use tidings_schemas::topics::Topic;
 
 /// The form of the output.
@@ -14,6 +14,8 @@ pub enum Form {
     Table,
     /// One JSON object a line.
     Jsonl,
+    /// Byte for byte, with checksums: what `tidings replay import` takes.
+    Raw,
 }
 
 /// Writes records in one form.
@@ -84,5 +86,20 @@ impl<W: Write> Sink for Lines<W> {
 
     fn finish(mut self: Box<Self>) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+impl<W: Write> Sink for RawWriter<W> {
+    fn write(&mut self, topic: Topic, partition: u32, record: &StoredRecord) -> io::Result<()> {
+        Self::write(self, topic, partition, record)
+    }
+
+    /// A block is written when it is full.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Self::finish(*self).map(drop)
     }
 }
