@@ -34,16 +34,15 @@ impl ReadOnlyLog {
     /// Opens the log in `directory`.
     ///
     /// # Errors
-    /// [`LogError::Mismatch`] when there is none, or a newer program's; [`LogError::Corrupt`]; [`LogError::Io`].
+    /// [`LogError::Absent`]; [`LogError::Mismatch`] when a newer program made it; [`LogError::Corrupt`]; [`LogError::Io`].
     pub fn open(directory: &Path) -> Result<Self, LogError> {
         Self::open_on(Arc::new(ReadOnlyDisk), directory)
     }
 
     fn open_on(disk: Arc<dyn Disk>, directory: &Path) -> Result<Self, LogError> {
-        let manifest = Manifest::load(&*disk, directory)?.ok_or_else(|| LogError::Mismatch {
+        let manifest = Manifest::load(&*disk, directory)?.ok_or_else(|| LogError::Absent {
             place: directory.display().to_string(),
-            what: "there is no log".to_owned(),
-            hint: "the data folder is the one that `tidings up --data` was given",
+            hint: "name the data folder that `tidings up --data` was given",
         })?;
         let log_id = manifest.log_id().unwrap_or_default();
         let slots = Slots::of(&manifest);

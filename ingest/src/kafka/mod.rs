@@ -92,7 +92,7 @@ impl KafkaLog {
     /// Opens the log that is there, to be read only: makes nothing, and refuses appends.
     ///
     /// # Errors
-    /// As [`KafkaLog::open`]; [`LogError::Mismatch`] when there is no log.
+    /// As [`KafkaLog::open`]; [`LogError::Absent`] when there is no log.
     pub fn open_to_read(config: &KafkaConfig) -> Result<Self, LogError> {
         let (client, asking, counters) = Self::clients(config)?;
         let identity = Topics::new(config, &client, &asking, &counters)?.find()?;

@@ -104,24 +104,21 @@ impl<'a> Topics<'a> {
 
     /// The log that is there; makes nothing.
     pub(crate) fn find(&self) -> Result<Identity, LogError> {
-        let no_log = |what: String| {
-            Err(self.refusal(what, "kafka.brokers and kafka.topic_prefix say which log; `tidings up` makes one"))
+        let absent = || LogError::Absent {
+            place: self.config.place(),
+            hint: "kafka.brokers and kafka.topic_prefix say which log; `tidings up` makes one",
         };
         let metadata = self.metadata()?;
         let names = Topic::ALL.map(|topic| self.config.topic_name(topic));
         let meta = format!("{}{}", self.config.topic_prefix, identity::TOPIC);
-        for name in std::iter::once(&meta).chain(&names) {
-            if !metadata.topics().iter().any(|topic| topic.name() == name) {
-                return no_log(format!("there is no topic {name}"));
-            }
+        let exists = |name: &String| metadata.topics().iter().any(|topic| topic.name() == name);
+        if !std::iter::once(&meta).chain(&names).all(exists) {
+            return Err(absent());
         }
         let range = self.range_of_meta()?;
-        if range.1 == 0 {
-            return no_log(format!("{meta} is empty"));
-        }
         let context = || Context::new("identity", Arc::clone(self.counters));
-        let nothing_to_make = || Err(self.refusal(format!("{meta} is empty"), "try again"));
-        identity::agree(self.config, self.client, context, range, nothing_to_make)
+        // An empty topic names no log, and nothing is made here.
+        identity::agree(self.config, self.client, context, range, || Err(absent()))
     }
 
     fn refusal(&self, what: String, hint: &'static str) -> LogError {

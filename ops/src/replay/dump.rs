@@ -247,7 +247,9 @@ fn show(report: &Report, json: bool) -> Outcome {
     }
     println!("log {} in {}", report.log_id, report.source);
     println!("{:16} {:>3} {:>12} {:>12} {:>12}   kept", "topic", "p", "from", "to", "records");
-    for RangeReport { topic, partition, start, end, kept_start, kept_end } in &report.ranges {
+    // Those that hold nothing say nothing.
+    for range in report.ranges.iter().filter(|range| range.kept_end > 0) {
+        let RangeReport { topic, partition, start, end, kept_start, kept_end } = range;
         println!("{topic:16} {partition:>3} {start:>12} {end:>12} {:>12}   {kept_start}..{kept_end}", end - start);
     }
     let about = if report.bytes_are_estimated { "about " } else { "" };

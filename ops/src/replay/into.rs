@@ -354,8 +354,13 @@ impl Playing<'_> {
             println!("{} records of {} would be played", report.records_read, report.source);
         } else {
             let Report { records_read, records_written, records_kept, source, target, .. } = report;
-            println!("{records_read} records of {source} played into {target}, as {records_written}");
-            println!("{records_kept} of them by an attempt before; the log there is {}", report.target_log_id);
+            println!(
+                "{records_read} records of {source} played into {target} (log {}), as {records_written}",
+                report.target_log_id
+            );
+            if *records_kept > 0 {
+                println!("{records_kept} of them by an attempt before");
+            }
         }
         Ok(())
     }
