@@ -68,26 +68,26 @@ impl From<LogError> for HistoryError {
 }
 
 /// The history of some spans.
-pub struct History {
-    sources: Vec<Source>,
+pub struct History<'a> {
+    sources: Vec<Source<'a>>,
     partitions: Partitions,
     map: Option<IdMap>,
 }
 
-struct Source {
+struct Source<'a> {
     topic: Topic,
     partition: u32,
-    scan: Scan,
+    scan: Scan<'a>,
     next: Option<StoredRecord>,
 }
 
-impl History {
+impl<'a> History<'a> {
     /// `partitions`: those of the system that it is for.
     ///
     /// # Errors
     /// The log cannot be read.
     pub fn new(
-        log: &dyn Log,
+        log: &'a dyn Log,
         spans: &[Span],
         partitions: Partitions,
         map: Option<IdMap>,
@@ -120,9 +120,9 @@ impl History {
     ///
     /// # Errors
     /// The source cannot be read; a record cannot be decoded.
-    pub fn next(&mut self) -> Result<Option<Vec<Outgoing>>, HistoryError> {
+    pub fn play(&mut self) -> Result<Option<Vec<Outgoing>>, HistoryError> {
         // Who registered comes before what he did, at the same moment.
-        let time = |source: &Source| {
+        let time = |source: &Source<'_>| {
             source.next.as_ref().map(|record| (record.timestamp_ms, source.topic != Topic::Directory))
         };
         let earliest = (0..self.sources.len()).filter_map(|at| time(&self.sources[at]).map(|time| (time, at))).min();

@@ -1,11 +1,12 @@
 //! Which records of the log: topics, partitions, offsets, times; and where these stand in a log as it is now.
 
 use std::ops::Range;
-use std::time::Duration;
 
-use tidings_ingest::{Log, LogError, WaitingReader};
-use tidings_schemas::limits::{CLOCK_STEP_BACK_MAX, SCAN_PATIENCE};
+use tidings_ingest::{Log, LogError};
+use tidings_schemas::limits::CLOCK_STEP_BACK_MAX;
 use tidings_schemas::topics::Topic;
+
+use crate::scan::{Scan, ScanError};
 
 /// A place in a partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -64,6 +65,9 @@ pub enum SelectError {
     /// The log cannot say.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A record that is there cannot be read.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
     /// The topic has fewer partitions.
     #[error("topic {} has no partition {partition} (it has {count}, from 0)", topic.name())]
     NoPartition {
@@ -152,11 +156,11 @@ fn first_at_or_after(
     partition: u32,
     range: Range<u64>,
     moment_ms: i64,
-) -> Result<u64, LogError> {
+) -> Result<u64, SelectError> {
     let Range { start: mut low, end: mut high } = range;
     while low < high {
         let middle = low + (high - low) / 2;
-        if timestamp(log, topic, partition, middle, SCAN_PATIENCE)? < moment_ms {
+        if timestamp(log, topic, partition, middle)? < moment_ms {
             low = middle + 1;
         } else {
             high = middle;
@@ -166,11 +170,10 @@ fn first_at_or_after(
 }
 
 /// The time of one record, which is there.
-fn timestamp(log: &dyn Log, topic: Topic, partition: u32, offset: u64, patience: Duration) -> Result<i64, LogError> {
-    let mut reader = WaitingReader::new(log.reader(topic, partition, offset)?);
-    let mut records = Vec::new();
-    reader.poll(1, &mut records, patience)?;
-    records.first().map(|record| record.timestamp_ms).ok_or_else(|| LogError::Unavailable {
-        reason: format!("{} partition {partition} has not given offset {offset}", topic.name()).into(),
+fn timestamp(log: &dyn Log, topic: Topic, partition: u32, offset: u64) -> Result<i64, SelectError> {
+    let found = Scan::new(log, topic, partition, offset..offset + 1)?.next().transpose()?;
+    found.map(|record| record.timestamp_ms).ok_or_else(|| {
+        let reason = format!("{} partition {partition} has not given offset {offset}", topic.name());
+        LogError::Unavailable { reason: reason.into() }.into()
     })
 }

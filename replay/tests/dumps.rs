@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
 use tempfile::TempDir;
-use tidings_ingest::{EmbeddedConfig, EmbeddedLog, Log, NewRecord, ReadOnlyLog, Retention, StoredRecord};
+use tidings_ingest::{
+    EmbeddedConfig, EmbeddedLog, Log, LogError, LogReader, NewRecord, OffsetRange, OnAppended, ReadOnlyLog, Retention,
+    StoredRecord, Wake,
+};
 use tidings_replay::import::{self, ImportError};
 use tidings_replay::raw::{Header, RawError, RawReader, RawWriter};
 use tidings_replay::{Bound, Scan, Selection};
@@ -199,4 +203,58 @@ fn ranges_are_found_by_offset_and_by_time() {
     assert_eq!(before.resolve(&log).unwrap()[0].records(), 0);
     let missing = Selection { partitions: vec![99], ..one(Bound::Beginning, None) };
     assert!(missing.resolve(&log).unwrap_err().to_string().contains("no partition 99"));
+}
+
+/// Its first reader never gives anything.
+struct Deaf {
+    log: ReadOnlyLog,
+    opened: AtomicU32,
+}
+
+struct Nothing;
+
+impl LogReader for Nothing {
+    fn poll(&mut self, _max_bytes: usize, _into: &mut Vec<StoredRecord>) -> Result<usize, LogError> {
+        Ok(0)
+    }
+
+    fn wake_with(&mut self, _wake: Wake) {}
+
+    fn position(&self) -> u64 {
+        0
+    }
+}
+
+impl Log for Deaf {
+    fn log_id(&self) -> u128 {
+        self.log.log_id()
+    }
+
+    fn partitions(&self, topic: Topic) -> u32 {
+        self.log.partitions(topic)
+    }
+
+    fn append_with(&self, records: Vec<NewRecord>, on_appended: OnAppended) {
+        self.log.append_with(records, on_appended);
+    }
+
+    fn range(&self, topic: Topic, partition: u32) -> Result<OffsetRange, LogError> {
+        self.log.range(topic, partition)
+    }
+
+    fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
+        match self.opened.fetch_add(1, Ordering::SeqCst) {
+            0 => Ok(Box::new(Nothing)),
+            _ => self.log.reader(topic, partition, from),
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_gives_nothing_is_given_up_for_another() {
+    let source = made(5);
+    let deaf = Deaf { log: open(source.path()), opened: AtomicU32::new(0) };
+    let records: Vec<StoredRecord> = Scan::new(&deaf, Topic::Events, 1, 0..5).unwrap().map(Result::unwrap).collect();
+    assert_eq!(records.len(), 5);
+    assert_eq!(deaf.opened.load(Ordering::SeqCst), 2);
 }

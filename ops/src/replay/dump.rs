@@ -234,7 +234,7 @@ fn estimate(log: &dyn Log, spans: &[Span], report: &mut Report) -> Outcome {
             bytes += (record.key.len() + record.value.len()) as u64;
         }
         report.bytes_are_estimated |= sampled < span.records();
-        report.bytes += if sampled == 0 { 0 } else { bytes.saturating_mul(span.records()) / sampled };
+        report.bytes += bytes.saturating_mul(span.records()).checked_div(sampled).unwrap_or(0);
     }
     Ok(())
 }

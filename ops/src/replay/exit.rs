@@ -77,6 +77,7 @@ impl From<SelectError> for Failure {
     fn from(error: SelectError) -> Self {
         match error {
             SelectError::Log(error) => error.into(),
+            SelectError::Scan(error) => error.into(),
             named => Self { code: Code::Usage, error: named.into() },
         }
     }

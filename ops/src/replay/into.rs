@@ -3,12 +3,13 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tidings_ingest::{BulkLog, BulkPlan, NewRecord, PartitionCounts};
+use tidings_ingest::{BulkLog, BulkPlan, Log, NewRecord, PartitionCounts};
 use tidings_replay::{
     Span, decode,
     history::{History, HistoryError, Outgoing},
@@ -156,14 +157,14 @@ pub fn run(args: &IntoArgs) -> Outcome {
     }
     match &args.into_data {
         Some(data) if !data.join("log").join("log.json").exists() || unfinished(data)?.is_some() => {
-            playing.into_new_folder(data)?;
+            playing.fill_folder(data)?;
         }
-        Some(data) => playing.into_log(&Target::folder(&playing.settings, data)?)?,
+        Some(data) => playing.append_to(&Target::folder(&playing.settings, data)?)?,
         None => {
             playing.settings.kafka.brokers =
                 args.into_brokers.clone().unwrap_or_else(|| playing.settings.kafka.brokers.clone());
             let counts = Some(playing.counts());
-            playing.into_log(&Target::kafka(&playing.settings, counts)?)?;
+            playing.append_to(&Target::kafka(&playing.settings, counts)?)?;
         }
     }
     playing.show()
@@ -213,11 +214,11 @@ impl Playing<'_> {
         Ok(())
     }
 
-    fn history(&self, partitions: Partitions) -> Result<History, Failure> {
+    fn history<'a>(&self, log: &'a dyn Log, partitions: Partitions) -> Result<History<'a>, Failure> {
         let mut spans = Vec::with_capacity(self.plan.ranges.len());
         for (name, partition, start, end) in &self.plan.ranges {
             let Some(topic) = Topic::from_name(name) else { continue };
-            let kept = self.source.log.range(topic, *partition)?;
+            let kept = log.range(topic, *partition)?;
             if kept.start > *start {
                 let what = format!("offset {start} of {name} partition {partition} is no longer in the source");
                 return Err(Failure::new(Code::Source, what + " (retention has dropped it since this was begun)"));
@@ -225,7 +226,7 @@ impl Playing<'_> {
             spans.push(Span { topic, partition: *partition, offsets: *start..*end, kept: kept.start..kept.end });
         }
         let map = self.plan.map_ids.as_ref().map(IdMap::new);
-        Ok(History::new(&*self.source.log, &spans, partitions, map)?)
+        Ok(History::new(log, &spans, partitions, map)?)
     }
 
     fn total(&self) -> u64 {
@@ -233,7 +234,7 @@ impl Playing<'_> {
     }
 
     /// A new log, whose records have the times that they had.
-    fn into_new_folder(&mut self, data: &Path) -> Outcome {
+    fn fill_folder(&mut self, data: &Path) -> Outcome {
         let directory = data.join("log");
         let (mut log_id, mut partitions) =
             (SystemEntropy.next_u128(), self.settings.log.partitions.unwrap_or_else(|| self.counts()));
@@ -253,10 +254,11 @@ impl Playing<'_> {
             return Ok(());
         };
         self.report.records_kept = log.kept();
-        let mut history = self.history(partitions.into())?;
+        let source = Arc::clone(&self.source.log);
+        let mut history = self.history(&*source, partitions.into())?;
         let bar = progress::Shown(progress::bar("records", self.total()));
         let mut pace = Pace::new(self.args.rate);
-        while let Some(records) = history.next()? {
+        while let Some(records) = history.play()? {
             for Outgoing { topic, partition, record } in records {
                 pace.wait(record.timestamp_ms);
                 log.append(topic, partition, &record).code(Code::Target)?;
@@ -269,7 +271,7 @@ impl Playing<'_> {
     }
 
     /// A log in use: appended at its end, at the moment.
-    fn into_log(&mut self, target: &Target) -> Outcome {
+    fn append_to(&mut self, target: &Target) -> Outcome {
         let target_log_id = format!("{:032x}", target.log.log_id());
         if target_log_id == self.plan.source_log_id && !self.args.into_source {
             let what = "the target is the source (say --into-source if its history is to happen in it once more)";
@@ -298,12 +300,13 @@ impl Playing<'_> {
             edges: target.log.partitions(Topic::Deliveries),
             directory: target.log.partitions(Topic::Directory),
         };
-        let mut history = self.history(counts)?;
+        let source = Arc::clone(&self.source.log);
+        let mut history = self.history(&*source, counts)?;
         let bar = progress::Shown(progress::bar("records", self.total()));
         let mut pace = Pace::new(self.args.rate);
         let clock = SystemClock::new();
         let mut batch = Vec::new();
-        while let Some(records) = history.next()? {
+        while let Some(records) = history.play()? {
             bar.0.inc(1);
             self.report.records_read += 1;
             if self.report.records_read <= self.plan.done {
