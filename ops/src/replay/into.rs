@@ -59,6 +59,9 @@ pub struct IntoArgs {
     /// Give conversations, users and messages other ids, and users other names: the same seed, the same ids.
     #[arg(long, value_name = "SEED")]
     pub map_ids: Option<String>,
+    /// Allow the data folder to have a log: the history is appended to it, and happens now.
+    #[arg(long, requires = "into_data")]
+    pub append: bool,
     /// Allow the target to be the source itself.
     #[arg(long)]
     pub into_source: bool,
@@ -158,6 +161,10 @@ pub fn run(args: &IntoArgs) -> Outcome {
     match &args.into_data {
         Some(data) if !data.join("log").join("log.json").exists() || unfinished(data)?.is_some() => {
             playing.fill_folder(data)?;
+        }
+        Some(data) if !args.append => {
+            let what = format!("there is a log in {} already: this was done before, or is another's", data.display());
+            return Err(Failure::new(Code::Target, what + " (say --append to play the history into it now)"));
         }
         Some(data) => playing.append_to(&Target::folder(&playing.settings, data)?)?,
         None => {

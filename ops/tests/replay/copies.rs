@@ -107,6 +107,8 @@ async fn history_played_into_a_new_folder_gives_the_same_conversations() {
         ["into", "--data", "data", "--into-data", "staging", "--into-set", "log.partitions.conversations=5", "--json"];
     let report: Value = serde_json::from_str(&replayed(folder, &arguments)).unwrap();
     assert!(report["records_written"].as_u64().unwrap() > 10, "{report}");
+    let again = replay(folder, &arguments);
+    assert_eq!(again.code, 4, "what was done is not done twice: {again:?}");
 
     let staging = Server::start_on(move_data(&folder.join("staging"))).await;
     let ann = staging.signs_in("ann").await;
@@ -151,6 +153,9 @@ async fn the_source_is_no_target() {
     server.terminate().await;
     let folder = server.folder();
     let refused = replay(folder, &["into", "--data", "data", "--into-data", "data"]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.err.contains("--append"), "{refused:?}");
+    let refused = replay(folder, &["into", "--data", "data", "--into-data", "data", "--append"]);
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.err.contains("--into-source"), "{refused:?}");
     let refused = replay(folder, &["into", "signals", "--data", "data", "--into-data", "new"]);
