@@ -13,7 +13,7 @@ use std::{
 
 use hashbrown::HashSet;
 use prost::Message as _;
-use tidings_ingest::{AsyncReader, Log, LogError, StoredRecord};
+use tidings_ingest::{AsyncReader, Log, LogError, LogExt as _, OffsetRange, StoredRecord};
 use tidings_schemas::{
     client::{self, server_frame::Body, update::Kind},
     clock::Clock,
@@ -73,8 +73,7 @@ impl Deliveries {
     /// The log has no such partition, or cannot be read.
     pub fn start(self, log: &Arc<dyn Log>, edge_id: u32) -> Result<JoinHandle<()>, LogError> {
         let log = Arc::clone(log);
-        let end = log.range(Topic::Deliveries, edge_id)?.end;
-        let mut reader = AsyncReader::new(log.reader(Topic::Deliveries, edge_id, end)?);
+        let mut reader = at_end(log.as_ref(), edge_id, log.range(Topic::Deliveries, edge_id)?)?;
         Ok(tokio::spawn(async move {
             let mut delay = *READ_RETRY_DELAY.start();
             loop {
@@ -99,9 +98,10 @@ impl Deliveries {
                     Err(error) => {
                         tracing::error!(%error, "deliveries cannot be read: going on at the end of the partition");
                         self.metrics.dropped("deliveries_unreadable");
-                        match skip_to_end(log.as_ref(), edge_id) {
-                            Ok(at_end) => {
-                                reader = at_end;
+                        let range = log.range_now(Topic::Deliveries, edge_id).await;
+                        match range.and_then(|range| at_end(log.as_ref(), edge_id, range)) {
+                            Ok(next) => {
+                                reader = next;
                                 self.attach_all_again();
                             }
                             Err(error) => tracing::error!(%error, "deliveries cannot be opened"),
@@ -246,7 +246,6 @@ fn wake_later(to_wake: &mut ToWake, session: &Arc<Session>) {
     }
 }
 
-fn skip_to_end(log: &dyn Log, edge_id: u32) -> Result<AsyncReader, LogError> {
-    let end = log.range(Topic::Deliveries, edge_id)?.end;
-    Ok(AsyncReader::new(log.reader(Topic::Deliveries, edge_id, end)?))
+fn at_end(log: &dyn Log, edge_id: u32, range: OffsetRange) -> Result<AsyncReader, LogError> {
+    Ok(AsyncReader::new(log.reader(Topic::Deliveries, edge_id, range.end)?))
 }

@@ -43,6 +43,7 @@ use crate::{
     revocations::Revocations,
     server::{self, Server},
     sessions::{SessionContext, Sessions},
+    shared_limits::SharedLimits,
     signals::Signals,
     tls::{Certificate, TlsError},
     verdicts::Verdicts,
@@ -103,6 +104,12 @@ pub enum StartError {
     /// The certificate of the port, or its key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What edges tell each other cannot be read.
+    #[error("the edges' leases cannot be read: {error} (is the log there?)")]
+    Leases {
+        /// What the log says.
+        error: LogError,
+    },
     /// The log's directory cannot be read.
     #[error("the directory cannot be read: {error} (is the log there?)")]
     Directory {
@@ -241,7 +248,11 @@ impl Core {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             metrics: Arc::clone(&metrics),
-            user_sends: RateLimit::new(Arc::clone(&clock), config.user_sends_per_second, config.user_sends_burst),
+            user_sends: Arc::new(RateLimit::new(
+                Arc::clone(&clock),
+                config.user_sends_per_second,
+                config.user_sends_burst,
+            )),
             edge_id: identity.edge_id,
             group_members_max,
         });
@@ -287,6 +298,9 @@ impl Core {
             clock,
             metrics: Arc::clone(&metrics),
         };
+        let limit = Arc::clone(&commands.user_sends);
+        let shared_limits = SharedLimits::open(&log, identity, limit, Arc::clone(&metrics))
+            .map_err(|error| StartError::Leases { error })?;
         let edge_id = identity.edge_id;
         let deliveries = deliveries.start(&log, edge_id).map_err(|error| StartError::Deliveries { edge_id, error })?;
         let revocations = revocations.start(&log).map_err(|error| StartError::Directory { error })?;
@@ -296,6 +310,7 @@ impl Core {
             sum_queues(Arc::clone(&websocket.connections), Arc::clone(&metrics)),
             expire_verdicts(Arc::clone(&commands.verdicts), metrics),
             commands.receipts.start(),
+            shared_limits.start(),
         ];
         tasks.extend(revocations);
         Ok(tasks)

@@ -8,7 +8,7 @@
 //! - [`leases`]: which number this edge has.
 //! - [`signals`], [`receipts`]: batch what many clients say into few records.
 //! - [`revocations`]: ends the sessions of tokens that were ended. [`verdicts`]: requests that wait. [`membership`]: whether a user is in a conversation.
-//! - [`proxies`]: who a client behind a proxy is. [`rate_limits`], [`metrics`], [`error`], [`config`].
+//! - [`proxies`]: who a client behind a proxy is. [`rate_limits`], `shared_limits`, [`metrics`], [`error`], [`config`].
 
 pub mod auth;
 pub mod commands;
@@ -29,6 +29,7 @@ pub mod receipts;
 pub mod revocations;
 pub mod server;
 pub mod sessions;
+mod shared_limits;
 pub mod signals;
 pub mod tls;
 pub mod verdicts;

@@ -54,6 +54,8 @@ pub struct Metrics {
     pub catch_ups: Counter,
     /// Updates read for sessions that catch up.
     pub catch_up_updates: Counter,
+    /// Requests at other edges that were taken off users' rate limits here.
+    pub spent_elsewhere: Counter,
     dropped: Family<Labels<1>, Counter>,
     closes: Family<Labels<1>, Counter>,
     errors: Family<Labels<2>, Counter>,
@@ -90,6 +92,7 @@ impl Metrics {
             signals_pending: Gauge::default(),
             catch_ups: Counter::default(),
             catch_up_updates: Counter::default(),
+            spent_elsewhere: Counter::default(),
             dropped: Family::default(),
             closes: Family::default(),
             errors: Family::default(),
@@ -119,6 +122,7 @@ impl Metrics {
         to.register("signals_pending", "Signals that wait to be appended", self.signals_pending.clone());
         to.register("catch_ups", "Sessions that read what they missed", self.catch_ups.clone());
         to.register("catch_up_updates", "Updates read by catching up", self.catch_up_updates.clone());
+        to.register("spent_elsewhere", "Requests at other edges that count here", self.spent_elsewhere.clone());
         to.register("dropped", "What was dropped, by reason", self.dropped.clone());
         to.register("closes", "WebSockets closed, by code", self.closes.clone());
         to.register("errors", "Errors told to clients, by door and code", self.errors.clone());

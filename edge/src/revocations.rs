@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use prost::Message as _;
-use tidings_ingest::{AsyncReader, Log, LogError, StoredRecord};
+use tidings_ingest::{AsyncReader, Log, LogError, LogExt as _, OffsetRange, StoredRecord};
 use tidings_schemas::{
     errors::CloseCode,
     ids::UserId,
@@ -18,6 +18,8 @@ use crate::{auth::Auth, metrics::Metrics, read::Reads, sessions::Sessions};
 
 /// Bytes read at a time.
 const BATCH_BYTES: usize = 64 * 1024;
+/// How long before a read that failed is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Watches the directory for ended tokens.
 pub struct Revocations {
@@ -53,17 +55,23 @@ impl Revocations {
         let watch = Arc::new(self);
         let mut tasks = Vec::new();
         for partition in 0..log.partitions(Topic::Directory) {
-            let mut reader = at_end(log.as_ref(), partition)?;
+            let mut reader = at_end(log.as_ref(), partition, log.range(Topic::Directory, partition)?)?;
             let (watch, log) = (Arc::clone(&watch), Arc::clone(log));
             tasks.push(tokio::spawn(async move {
                 loop {
                     match reader.next_batch(BATCH_BYTES).await {
                         Ok(records) => watch.take(partition, &records).await,
+                        // The reader stands where it stood.
+                        Err(error) if error.is_retryable() => {
+                            tracing::warn!(%error, "the directory cannot be read for the moment: tried again");
+                            tokio::time::sleep(RETRY_INTERVAL).await;
+                        }
                         Err(error) => {
                             tracing::error!(%error, "the directory cannot be read: live sessions of ended tokens go on");
                             watch.metrics.dropped("directory_unreadable");
-                            tokio::time::sleep(Duration::from_secs(1)).await;
-                            match at_end(log.as_ref(), partition) {
+                            tokio::time::sleep(RETRY_INTERVAL).await;
+                            let range = log.range_now(Topic::Directory, partition).await;
+                            match range.and_then(|range| at_end(log.as_ref(), partition, range)) {
                                 Ok(next) => {
                                     reader = next;
                                     watch.check_all().await;
@@ -120,9 +128,8 @@ impl Revocations {
     }
 }
 
-fn at_end(log: &dyn Log, partition: u32) -> Result<AsyncReader, LogError> {
-    let end = log.range(Topic::Directory, partition)?.end;
-    Ok(AsyncReader::new(log.reader(Topic::Directory, partition, end)?))
+fn at_end(log: &dyn Log, partition: u32, range: OffsetRange) -> Result<AsyncReader, LogError> {
+    Ok(AsyncReader::new(log.reader(Topic::Directory, partition, range.end)?))
 }
 
 fn ended(value: &bytes::Bytes) -> Option<Ended> {

@@ -102,6 +102,15 @@ pub trait Log: Send + Sync + 'static {
     /// [`LogError::OutOfRange`] when `from` is below the start or past the end; [`LogError::UnknownPartition`];
     /// [`LogError::Unavailable`].
     fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError>;
+
+    /// As [`Log::reader`], for one who would rather read much at a time than soon: what is appended may take a moment (on
+    /// Kafka at most `limits::KAFKA_PATIENT_FETCH_WAIT`) longer to come.
+    ///
+    /// # Errors
+    /// As [`Log::reader`].
+    fn patient_reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
+        self.reader(topic, partition, from)
+    }
 }
 
 /// Reads one partition in order.

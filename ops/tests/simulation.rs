@@ -33,7 +33,7 @@ fn nothing_goes_wrong_where_nothing_fails() {
 /// Seeds that once found a defect.
 #[test]
 fn what_was_found_stays_found() {
-    for seed in [1075, 1143, 1262] {
+    for seed in [1075, 1143, 1262, 2342] {
         simulate::run(&SimulateArgs { steps: 40, ..args(seed, 1) }).unwrap();
     }
 }

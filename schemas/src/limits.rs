@@ -94,7 +94,11 @@ pub const TAIL_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const KAFKA_GROUP_RECORDS_MAX: usize = 10_000;
 /// One batch of records as Kafka stores it, if it is not a single larger record.
 pub const KAFKA_BATCH_BYTES: usize = 1024 * 1024;
-/// Readers of one partition of Kafka in one process. Over: no more can be opened.
+/// A reader that is in no hurry waits for so much from a broker of Kafka at a time, or for so long.
+pub const KAFKA_PATIENT_FETCH_BYTES: usize = 256 * 1024;
+/// See [`KAFKA_PATIENT_FETCH_BYTES`].
+pub const KAFKA_PATIENT_FETCH_WAIT: Duration = Duration::from_millis(250);
+/// Readers of one partition of Kafka in one process, of each kind. Over: no more can be opened.
 pub const KAFKA_READERS_PER_PARTITION_MAX: usize = 16;
 /// Who waits to be told what a partition of Kafka holds, in one process. Over: `unavailable`.
 pub const KAFKA_RANGES_WAITING_MAX: usize = 65_536;
@@ -286,6 +290,13 @@ pub const MEMBERSHIP_CACHE_MAX: usize = 131_072;
 pub const MEMBERSHIP_CACHE_AGE_MAX: Duration = Duration::from_secs(60);
 /// One session's `typing` of one conversation is passed on at most this often. Over: dropped.
 pub const TYPING_INTERVAL: Duration = Duration::from_secs(1);
+/// How often an edge tells the others what users have spent of their rate limits.
+pub const SPENDING_INTERVAL: Duration = Duration::from_secs(1);
+/// Told is who has spent at least this part of a second's rate in it: one in so many. So one at fewer edges than this has
+/// the limit of one edge, and one at more has at most so many times less than all of theirs.
+pub const SPENDING_SHARE_TOLD: u32 = 8;
+/// Users of whom it is told at a time: those who have spent most.
+pub const SPENDING_USERS_MAX: usize = 1_024;
 /// Users, and addresses, whose rates are followed. Over: the longest idle are forgotten.
 pub const RATE_LIMIT_KEYS_MAX: usize = 65_536;
 /// After the close frame the server waits this long for the client's.

@@ -266,8 +266,8 @@ impl Lag {
         self.due = now + SHARD_LAG_INTERVAL;
         let partition = shard.id().partition;
         let behind = |position: InputPosition| {
-            let range = context.log.range(position.topic, partition).ok()?;
-            Some(range.end.saturating_sub(position.next_offset))
+            let end = context.log.end_seen(position.topic, partition)?;
+            Some(end.saturating_sub(position.next_offset))
         };
         // While the log does not say, the gauge stays.
         let Some(lags) = shard.positions().into_iter().map(behind).collect::<Option<Vec<_>>>() else { return };

@@ -34,6 +34,8 @@ pub(crate) struct Metrics {
     pub(super) read_failures: Counter,
     /// Bytes of output that are not durable yet, by stage.
     pub(super) pending_bytes: Family<StageLabel, Gauge>,
+    /// From the begin of an append of what a shard gave out until all of it was durable, by stage.
+    pub(super) append_seconds: Family<StageLabel, Histogram>,
     /// Appends that failed and were tried again.
     pub(super) append_failures: Counter,
     /// The pause of a shard for a snapshot of what changed, by stage.
@@ -66,6 +68,7 @@ impl Metrics {
             open_failures: Family::default(),
             read_failures: Counter::default(),
             pending_bytes: Family::default(),
+            append_seconds: Family::new_with_constructor(seconds),
             append_failures: Counter::default(),
             snapshot_seconds: Family::new_with_constructor(seconds),
             checkpoint_seconds: Family::new_with_constructor(seconds),
@@ -103,6 +106,12 @@ impl Metrics {
         registry.register("shards", "Shards that run in this process", metrics.shards.clone());
         registry.register("open_failures", "Opening a shard tried again", metrics.open_failures.clone());
         registry.register("read_failures", "Reads of the log tried again", metrics.read_failures.clone());
+        registry.register_with_unit(
+            "append",
+            "Time until all that a shard gave out was durable",
+            Unit::Seconds,
+            metrics.append_seconds.clone(),
+        );
         registry.register("append_failures", "Appends tried again", metrics.append_failures.clone());
         metrics.register_checkpoints(registry);
         registry.register("counts", "What the shards counted, by kind", metrics.counts.clone());

@@ -169,7 +169,7 @@ impl Opening {
             let interval = Duration::from_millis(context.config.checkpoints.interval_ms.max(1));
             Checkpointing::new(with, id, writer, interval, positions.clone())
         });
-        let output = Output::new(Arc::clone(&context.log), Arc::clone(waker), positions);
+        let output = Output::new(context, id.stage, Arc::clone(waker), positions);
         Ok(Some(Hosted::new(shard, inputs, output, checkpointing, signals_after, context)))
     }
 }

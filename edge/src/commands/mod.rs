@@ -47,7 +47,7 @@ pub struct Commands {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) user_sends: RateLimit<UserId>,
+    pub(crate) user_sends: Arc<RateLimit<UserId>>,
     pub(crate) edge_id: u32,
     pub(crate) group_members_max: u32,
 }

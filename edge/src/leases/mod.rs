@@ -76,8 +76,8 @@ impl EdgeLease {
         let duration_ms = config.lease_duration_ms;
         let renew_interval = Duration::from_millis(config.lease_renew_interval_ms.max(1).into());
         let count = log.partitions(Topic::Deliveries);
-        let mut follower = Follower::open(log.as_ref())?;
-        follower.read_below(log.range(Topic::Leases, 0)?.end).await?;
+        let mut follower = Follower::open(log.as_ref()).await?;
+        follower.read_below(log.range_now(Topic::Leases, 0).await?.end).await?;
         let mut said = false;
         loop {
             let Some(edge_id) = follower.table.free(count, clock.now_ms(), entropy.next_u64()) else {
@@ -89,7 +89,7 @@ impl EdgeLease {
                     said = true;
                 }
                 sleep(RETRY_INTERVAL).await;
-                follower.read_below(log.range(Topic::Leases, 0)?.end).await?;
+                follower.read_below(log.range_now(Topic::Leases, 0).await?.end).await?;
                 continue;
             };
             let claim = ClaimLease { duration_ms, address: config.listen.to_string() };
@@ -158,15 +158,20 @@ impl Keeper {
                 _ = renewals.tick() => self.renew(&mut follower).await,
             };
             if let Err(error) = read {
-                tracing::warn!(%error, "the leases cannot be read and are read again from their start");
                 sleep(RETRY_INTERVAL).await;
-                if let Ok(opened) = Follower::open(self.log.as_ref()) {
+                // The reader stands where it stood.
+                if error.is_retryable() {
+                    tracing::warn!(%error, "the leases cannot be read for the moment: tried again");
+                    continue;
+                }
+                tracing::warn!(%error, "the leases cannot be read and are read again from their start");
+                if let Ok(opened) = Follower::open(self.log.as_ref()).await {
                     follower = opened;
                 }
                 continue;
             }
             // After a start over, its own record comes late.
-            if follower.table.run_of(edge_id, self.owner) != Some(run) && follower.is_at_end(self.log.as_ref()) {
+            if follower.table.run_of(edge_id, self.owner) != Some(run) && follower.is_at_end(self.log.as_ref()).await {
                 tracing::error!(edge_id, "another edge has this edge's number: this one was away for too long");
                 // Nobody listens any more: then nobody needs to know.
                 let _ = self.lose.send(true);
@@ -196,8 +201,8 @@ struct Follower {
 }
 
 impl Follower {
-    fn open(log: &dyn Log) -> Result<Self, LogError> {
-        let start = log.range(Topic::Leases, 0)?.start;
+    async fn open(log: &dyn Log) -> Result<Self, LogError> {
+        let start = log.range_now(Topic::Leases, 0).await?.start;
         let reader = AsyncReader::new(log.reader(Topic::Leases, 0, start)?);
         Ok(Self { reader, table: LeaseTable::default() })
     }
@@ -222,8 +227,8 @@ impl Follower {
     }
 
     /// Whether the table is as of now.
-    fn is_at_end(&self, log: &dyn Log) -> bool {
-        log.range(Topic::Leases, 0).is_ok_and(|range| self.reader.position() >= range.end)
+    async fn is_at_end(&mut self, log: &dyn Log) -> bool {
+        log.range_now(Topic::Leases, 0).await.is_ok_and(|range| self.reader.position() >= range.end)
     }
 }
 

@@ -59,8 +59,8 @@ impl LeaseTable {
                     held.owner = None;
                 }
             }
-            // Of a newer version.
-            None => {}
+            // About no lease; or of a newer version.
+            Some(Action::Spending(_)) | None => {}
         }
     }
 

@@ -6,7 +6,10 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use socket2::SockRef;
 use tidings_schemas::topics::Topic;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::{
@@ -23,6 +26,39 @@ async fn slow_client(user: &crate::support::User) -> Client {
     let welcome = client.call("hello", json!({"token": user.token, "device_id": "slow"})).await;
     client.welcome = welcome["welcome"].clone();
     client
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_user_has_spent_at_one_edge_is_spent_at_all() {
+    let backend = Backend::start();
+    let change = |config: &mut tidings_edge::Config| {
+        config.user_sends_per_second = 1;
+        config.user_sends_burst = 20;
+    };
+    let (here, there) = (backend.edge(change), backend.edge(change));
+    let (ann, bob) = (here.user("ann").await, here.user("bob").await);
+    let chat = ann.conversation("direct", &[&bob]).await;
+    let mut anns = ann.connect("phone").await;
+    let mut sent = 0;
+    while anns.say(&chat, &format!("h{sent}"), "again").await["error"]["code"] != "rate_limited" {
+        sent += 1;
+        assert!(sent <= 25, "there is no limit");
+    }
+    let heard = async {
+        while there.metric("tidings_edge_spent_elsewhere_total") < f64::from(sent) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("the other edge is not told");
+    let mut anns = ann.at(there.handle.address()).connect("tablet").await;
+    let mut refused = 0;
+    for number in 0..10 {
+        let answer = anns.say(&chat, &format!("t{number}"), "and again").await;
+        refused += u32::from(answer["error"]["code"] == "rate_limited");
+    }
+    assert!(refused >= 5, "only {refused} of 10 were refused, of a burst of 20 that was spent");
+    let answer = bob.at(there.handle.address()).connect("phone").await.say(&chat, "b", "calm").await;
+    assert!(answer["sent"].is_object(), "who has spent little is let in: {answer}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,7 +158,7 @@ impl Disk for RealDisk {
             Ok(()) => {
                 file.set_len(0)?;
                 file.write_all(holder.as_bytes())?;
-                Ok(Ok(Box::new(file)))
+                Ok(Ok(Box::new(LockFile(file))))
             }
             Err(TryLockError::WouldBlock) => {
                 let mut other = String::new();
@@ -218,6 +218,17 @@ impl Disk for ReadOnlyDisk {
     }
 }
 
+/// A lock that is held until this is dropped.
+struct LockFile(File);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child process that is being started at this moment has a copy of it until its
+        // own program runs. If it cannot be unlocked, it is unlocked then.
+        let _ = self.0.unlock();
+    }
+}
+
 struct RealFile(File);
 
 impl DiskFile for RealFile {
@@ -262,5 +273,23 @@ impl DiskFile for RealFile {
 
     fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_though_a_child_process_has_a_copy_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = File::create(&path).unwrap();
+        file.try_lock().unwrap();
+        // What a child has between its start and its own program.
+        let _copy = file.try_clone().unwrap();
+        assert!(RealDisk.lock(&path, "another").unwrap().is_err());
+        drop(LockFile(file));
+        assert!(RealDisk.lock(&path, "another").unwrap().is_ok());
     }
 }

@@ -14,7 +14,7 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tidings_schemas::limits::KAFKA_READERS_PER_PARTITION_MAX;
+use tidings_schemas::limits::{KAFKA_PATIENT_FETCH_BYTES, KAFKA_PATIENT_FETCH_WAIT, KAFKA_READERS_PER_PARTITION_MAX};
 
 use super::client::Context;
 use super::config::KafkaConfig;
@@ -59,7 +59,24 @@ pub(crate) struct Seat {
 }
 
 impl Fetchers {
-    pub(crate) fn new(client: ClientConfig, settings: &KafkaConfig, counters: Arc<Counters>) -> Arc<Self> {
+    /// For readers that want each record as soon as it is there.
+    pub(crate) fn prompt(client: ClientConfig, settings: &KafkaConfig, counters: Arc<Counters>) -> Arc<Self> {
+        Self::new(client, settings, (1, settings.fetch_wait_ms.into()), counters)
+    }
+
+    /// For readers that are in no hurry: every answer of a broker to a fetch is work for both, so there are fewer.
+    pub(crate) fn patient(client: ClientConfig, settings: &KafkaConfig, counters: Arc<Counters>) -> Arc<Self> {
+        let wait = (KAFKA_PATIENT_FETCH_BYTES, KAFKA_PATIENT_FETCH_WAIT.as_millis());
+        Self::new(client, settings, wait, counters)
+    }
+
+    /// `wait`: a broker answers when it has so many bytes, or after so many milliseconds.
+    fn new(
+        client: ClientConfig,
+        settings: &KafkaConfig,
+        (wait_bytes, wait_ms): (usize, u128),
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
         let mut config = client;
         let mut set = |key: &str, value: String| {
             config.set(key, value);
@@ -73,8 +90,8 @@ impl Fetchers {
         set("check.crcs", "true".to_owned());
         // What is not there any more is the reader's to decide about.
         set("auto.offset.reset", "error".to_owned());
-        set("fetch.wait.max.ms", settings.fetch_wait_ms.to_string());
-        set("fetch.min.bytes", "1".to_owned());
+        set("fetch.wait.max.ms", wait_ms.to_string());
+        set("fetch.min.bytes", wait_bytes.to_string());
         set("fetch.error.backoff.ms", "50".to_owned());
         // The default of a second is what a reader waits that has emptied a full queue.
         set("fetch.queue.backoff.ms", "1".to_owned());

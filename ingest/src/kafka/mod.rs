@@ -62,6 +62,7 @@ pub struct KafkaLog {
     /// None: it is open to be read only.
     appender: Option<Arc<Appender>>,
     fetchers: Arc<Fetchers>,
+    patient_fetchers: Arc<Fetchers>,
     ranges: Arc<Ranges>,
     counters: Arc<Counters>,
     threads: Vec<JoinHandle<()>>,
@@ -123,7 +124,8 @@ impl KafkaLog {
         let mut log = Self {
             log_id: identity.log_id(),
             config: config.clone(),
-            fetchers: Fetchers::new(client, config, Arc::clone(&counters)),
+            fetchers: Fetchers::prompt(client.clone(), config, Arc::clone(&counters)),
+            patient_fetchers: Fetchers::patient(client, config, Arc::clone(&counters)),
             slots,
             names,
             appender,
@@ -144,6 +146,22 @@ impl KafkaLog {
         let (queue_records, queue_bytes) = self.appender.as_ref().map_or((0, 0), |appender| appender.depth());
         let (queue_records, queue_bytes) = (queue_records as u64, queue_bytes as u64);
         Stats { queue_records, queue_bytes, ..self.counters.totals() }
+    }
+
+    fn open_reader(
+        &self,
+        fetchers: &Arc<Fetchers>,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+    ) -> Result<Box<dyn LogReader>, LogError> {
+        let slot = self.slots.slot(topic, partition).ok_or(LogError::UnknownPartition { topic, partition })?;
+        let OffsetRange { start, end } = self.range(topic, partition)?;
+        if !(start..=end).contains(&from) {
+            return Err(LogError::OutOfRange { topic, partition, asked: from, start, end });
+        }
+        let (ranges, name) = (Arc::clone(&self.ranges), &self.names[topic.index()]);
+        Ok(Box::new(KafkaReader::open(fetchers, ranges, (topic, partition), (slot, name), from)?))
     }
 }
 
@@ -177,20 +195,19 @@ impl Log for KafkaLog {
 
     fn end_seen(&self, topic: Topic, partition: u32) -> Option<u64> {
         let slot = self.slots.slot(topic, partition)?;
-        self.fetchers.end_seen(slot, &self.names[topic.index()], partition)
+        let name = &self.names[topic.index()];
+        let both = [&self.fetchers, &self.patient_fetchers];
+        both.into_iter().filter_map(|fetchers| fetchers.end_seen(slot, name, partition)).max()
     }
 
     fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
-        let slot = self.slots.slot(topic, partition).ok_or(LogError::UnknownPartition { topic, partition })?;
-        let OffsetRange { start, end } = self.range(topic, partition)?;
-        if !(start..=end).contains(&from) {
-            return Err(LogError::OutOfRange { topic, partition, asked: from, start, end });
-        }
-        let (ranges, name) = (Arc::clone(&self.ranges), &self.names[topic.index()]);
-        Ok(Box::new(KafkaReader::open(&self.fetchers, ranges, (topic, partition), (slot, name), from)?))
+        self.open_reader(&self.fetchers, topic, partition, from)
+    }
+
+    fn patient_reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
+        self.open_reader(&self.patient_fetchers, topic, partition, from)
     }
 }
-
 impl Groups for KafkaLog {
     fn join(&self, group: &str, topics: &[Topic]) -> Result<Box<dyn Membership>, LogError> {
         let (client, counters) = (self.config.client()?, Arc::clone(&self.counters));
@@ -205,6 +222,7 @@ impl Drop for KafkaLog {
         }
         self.ranges.close();
         self.fetchers.close();
+        self.patient_fetchers.close();
         let current = thread::current().id();
         for thread in self.threads.drain(..) {
             // The last reference may have been a caller's, dropped on the log's own thread.

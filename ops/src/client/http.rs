@@ -115,6 +115,17 @@ impl Api {
         Err(ApiError { status, error }.into())
     }
 
+    /// What a path that is not of the API says, as text.
+    pub async fn text(&self, path: &str) -> Result<String> {
+        let url = format!("{}{path}", self.server.url());
+        let request = Request::builder().uri(&url).body(Full::default()).context("cannot build the request")?;
+        let response = self.client.request(request).await.with_context(|| format!("cannot reach {url}"))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.context("the answer broke off")?.to_bytes();
+        anyhow::ensure!(status.is_success(), "{url} answered {status}");
+        String::from_utf8(body.into()).with_context(|| format!("{url} did not answer with text"))
+    }
+
     /// A `GET`.
     pub async fn get<Response: DeserializeOwned>(&self, path: &str, token: &str) -> Result<Response> {
         self.call::<(), _>(Method::GET, path, token, None).await

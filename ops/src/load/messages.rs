@@ -22,6 +22,7 @@ use super::{
     LoadArgs,
     accounts::{self, Account, patiently},
     device::{Device, Job},
+    hops::Snapshot,
     plan::Plan,
     record::{Observation, Recorder},
     report::{self, Summary},
@@ -138,6 +139,7 @@ pub async fn find_max(args: &LoadArgs, p99_ms_max: f64) -> Result<()> {
 
 async fn measure(args: &LoadArgs) -> Result<Summary> {
     let servers = args.servers()?;
+    let hop_processes = args.hop_processes()?;
     let api = Api::new(args.server()?);
     let nonce = SystemEntropy.next_u64();
     let users = accounts::obtain(&api, args.users, args.accounts.as_deref(), &format!("{:08x}", nonce >> 32)).await?;
@@ -186,19 +188,21 @@ async fn measure(args: &LoadArgs) -> Result<Summary> {
         Some(ended) = devices.join_next() => ended.context("a client failed")?.context("a client could not connect")?,
     }
 
+    let before = Snapshot::take(&hop_processes).await?;
     tokio::select! {
         dispatched = dispatch(&run, &senders, total) => dispatched?,
         Some(ended) = devices.join_next() => ended.context("a client failed")?.context("a client gave up")?,
     }
     let elapsed = run.started.get().map_or(Duration::ZERO, Instant::elapsed);
     drain(&run).await;
+    let hops = Snapshot::take(&hop_processes).await?.since(&before);
     stop.send_replace(true);
     while let Some(ended) = devices.join_next().await {
         ended.context("a client failed")?.context("a client gave up")?;
     }
     run.recorder.write(&Observation::End)?;
     run.recorder.finish()?;
-    Ok(Summary::of(&run, elapsed))
+    Ok(Summary { hops, ..Summary::of(&run, elapsed) })
 }
 
 async fn dispatch(run: &Run, senders: &[mpsc::UnboundedSender<Job>], total: u64) -> Result<()> {

@@ -6,12 +6,14 @@
 //! - [`plan`]: who is in which conversation, and who sends what when. [`accounts`]: users and their tokens.
 //! - [`device`]: one connection's task: sends, receipts, reconnects with resume. [`record`]: what it saw, for `check`.
 //! - [`stats`] and [`report`]: histograms, and how they are shown.
+//! - [`hops`]: where a message's time goes.
 //! - [`messages`], [`connections`], [`catch_up`]: the three measurements.
 
 pub mod accounts;
 pub mod catch_up;
 pub mod connections;
 pub mod device;
+pub mod hops;
 pub mod messages;
 pub mod plan;
 pub mod record;
@@ -88,6 +90,10 @@ pub struct LoadArgs {
     /// Instead of one rate: look for the highest with p99 under this, starting at --rate.
     #[arg(long, value_name = "MILLISECONDS")]
     pub find_max_p99_ms: Option<f64>,
+    /// A process whose /metrics are read before and after, to show the latency of each hop: the base URL of `tidings up`,
+    /// or of each process of a fleet.
+    #[arg(long, value_name = "URL")]
+    pub hops: Vec<String>,
     /// The result as JSON on standard output.
     #[arg(long)]
     pub json: bool,
@@ -108,6 +114,11 @@ impl LoadArgs {
     /// The first of them: for what is measured on one.
     pub fn server(&self) -> Result<Server> {
         self.servers()?.into_iter().next().context("--url is missing")
+    }
+
+    /// The processes whose metrics are read.
+    pub fn hop_processes(&self) -> Result<Vec<Server>> {
+        self.hops.iter().map(|url| Server::parse(url, self.ca.as_deref())).collect()
     }
 
     fn validate(&self) -> Result<()> {

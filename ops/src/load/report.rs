@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::{messages::Run, stats::Percentiles};
+use super::{hops::Hop, messages::Run, stats::Percentiles};
 
 /// A run's figures.
 #[derive(Debug, Clone, Serialize)]
@@ -29,6 +29,7 @@ pub struct Summary {
     pub direct: Percentiles,
     pub group: Percentiles,
     pub group_last: Percentiles,
+    pub hops: Vec<Hop>,
 }
 
 impl Summary {
@@ -57,6 +58,7 @@ impl Summary {
             direct: stats.direct.percentiles(),
             group: stats.group.percentiles(),
             group_last: stats.group_last.percentiles(),
+            hops: Vec::new(),
         }
     }
 
@@ -105,6 +107,12 @@ pub fn show(summary: &Summary, json: bool) -> Result<()> {
                 latencies.max_ms,
                 latencies.count
             );
+        }
+    }
+    if !summary.hops.is_empty() {
+        println!("\n{:<34}{:>9}{:>9}{:>9}{:>11}", "latency of each hop, ms", "p50", "p99", "mean", "count");
+        for Hop { hop, count, p50_ms, p99_ms, mean_ms } in &summary.hops {
+            println!("{hop:<34}{p50_ms:>9.2}{p99_ms:>9.2}{mean_ms:>9.2}{count:>11}");
         }
     }
     Ok(())

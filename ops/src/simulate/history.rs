@@ -29,7 +29,7 @@ use super::{
     device::{Device, DeviceState, Room},
     faults::{Fault, Storm},
     pipe::Incoming,
-    properties::{self, are_views_current, is_timeline_whole},
+    properties::{self, are_views_current, is_inbox_whole, is_timeline_whole},
     random::{Random, SeededEntropy},
     world::World,
 };
@@ -273,7 +273,8 @@ async fn settle(world: &Rc<World>, cast: &Cast) {
     // Receipts and the like may still have been on their way: the model is asked when all is quiet.
     let modelled = RefCell::new((0, BTreeMap::new()));
     let end = until(SETTLE_PATIENCE, async || {
-        if !is_timeline_whole(&world.log, cast.partitions) || !are_views_current(&world.log, &world.views).await {
+        let is_whole = is_timeline_whole(&world.log, cast.partitions) && is_inbox_whole(&world.log, cast.partitions);
+        if !is_whole || !are_views_current(&world.log, &world.views).await {
             return false;
         }
         let events = properties::events(&world.log, cast.partitions);

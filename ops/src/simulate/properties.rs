@@ -197,6 +197,17 @@ pub(super) fn is_timeline_whole(log: &MemoryLog, partitions: Partitions) -> bool
     })
 }
 
+/// Whether every record of the fan-out has its inbox record: a client may have its push before.
+pub(super) fn is_inbox_whole(log: &MemoryLog, partitions: Partitions) -> bool {
+    let source = |value: &Bytes| wire::FanoutRecord::decode(value.clone()).ok()?.source;
+    let from = |record: &StoredRecord| Some(wire::InboxRecord::decode(record.value.clone()).ok()?.source?.offset);
+    (0..partitions.recipients).all(|partition| {
+        let fanout = without_repeats(read_all(log, Topic::Fanout, partition), source).len();
+        let inbox: BTreeSet<_> = read_all(log, Topic::Inbox, partition).iter().filter_map(from).collect();
+        inbox.len() >= fanout
+    })
+}
+
 /// Receipts that were answered with `ok` are in the views.
 pub(super) async fn check_receipts(
     world: &World,

@@ -189,13 +189,13 @@ fn reader(
     from: u64,
     metrics: &Metrics,
 ) -> Result<Box<dyn LogReader>, LogError> {
-    match log.reader(topic, partition, from) {
+    match log.patient_reader(topic, partition, from) {
         Err(LogError::OutOfRange { start, .. }) if from < start => {
             let lost = start - from;
             let name = topic.name();
             tracing::error!(topic = name, partition, lost, "retention has dropped records before they were archived");
             metrics.skipped(topic, "dropped_by_retention", lost);
-            log.reader(topic, partition, start)
+            log.patient_reader(topic, partition, start)
         }
         reader => reader,
     }

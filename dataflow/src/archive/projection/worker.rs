@@ -104,12 +104,19 @@ impl Worker {
         *delay = *limits::ARCHIVE_RETRY_DELAY.start();
         let mut first = 0;
         loop {
-            let (batch, taken) = self.gather(&mut feeds, first)?;
-            first = (first + 1) % feeds.len().max(1);
-            if !batch.ranges.is_empty() && self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
-                return Ok(Stop);
+            // A round: each partition has its insert, or all have one. Then a pause, however much has come meanwhile: many
+            // small inserts cost the engine more than the rows do.
+            let mut has_more = false;
+            let count = feeds.len().max(1);
+            for turn in 0..if self.batch_is_of_one_partition { count } else { 1 } {
+                let (batch, taken) = self.gather(&mut feeds, (first + turn) % count)?;
+                has_more |= taken != Taken::All;
+                if !batch.ranges.is_empty() && self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
+                    return Ok(Stop);
+                }
             }
-            if taken == Taken::All {
+            first = (first + 1) % count;
+            if !has_more {
                 // Asleep until there is something; then a little longer, so that one insert holds what comes in it.
                 let gathering = async {
                     woken.notified().await;
@@ -191,16 +198,16 @@ impl Worker {
         Ok(Ok(()))
     }
 
-    /// Takes what there is, up to the limits of a batch, starting with the feed whose turn it is.
+    /// Takes what there is, up to the limits of a batch, from the feed whose turn it is and, if a batch may be of several
+    /// partitions, from those after it.
     fn gather(&self, feeds: &mut [Feed], first: usize) -> Result<(Batch, Taken), LogError> {
         let mut rows = RowSet::default();
         let mut all = Taken::All;
         let (before, from) = feeds.split_at_mut(first.min(feeds.len()));
         for feed in from.iter_mut().chain(before) {
             let taken = feed.take(self.log.as_ref(), &mut rows, u64::MAX, &self.metrics)?;
-            let is_full = self.batch_is_of_one_partition && feed.range().is_some();
-            if taken != Taken::All || is_full {
-                all = Taken::UpToTheLimit;
+            if taken != Taken::All || self.batch_is_of_one_partition {
+                all = taken;
                 break;
             }
         }
