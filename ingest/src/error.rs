@@ -127,6 +127,14 @@ pub enum LogError {
         /// What to do.
         hint: &'static str,
     },
+    /// There is nothing to read.
+    #[error("there is no log in {place} ({hint})")]
+    Absent {
+        /// The log's directory, or its brokers and topics.
+        place: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// Records are missing in the middle of a partition.
     #[error("{} partition {partition} lacks the records from offset {from} to {to}: {hint}", topic.name())]
     Missing {

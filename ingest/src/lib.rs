@@ -25,7 +25,9 @@ pub mod waiting;
 
 pub use asynchronous::{AsyncReader, LogExt};
 pub use embedded::EmbeddedLog;
+pub use embedded::bulk::{BulkLog, BulkPlan};
 pub use embedded::config::EmbeddedConfig;
+pub use embedded::read_only::ReadOnlyLog;
 pub use error::{AppendError, LogError};
 pub use group::{Assignment, FixedMember, Groups, Membership};
 pub use kafka::KafkaLog;

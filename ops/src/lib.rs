@@ -4,6 +4,7 @@
 //! - [`clickhouse`]: the archive's engine as a server of its own. [`sql`]: asking it.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
+//! - [`replay`]: the log read back.
 //! - [`plan`]: what a service of a given size takes. `simulate` (a feature): the whole from a seed, held against the same.
 
 pub mod chat;
@@ -15,6 +16,7 @@ pub mod load;
 pub mod node;
 pub mod plan;
 pub mod progress;
+pub mod replay;
 #[cfg(feature = "simulation")]
 pub mod simulate;
 pub mod sql;

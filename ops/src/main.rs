@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidings_ops::{chat, check, clickhouse, config, load, node, plan, sql};
+use tidings_ops::{chat, check, clickhouse, config, load, node, plan, replay, sql};
 
 /// Tidings: a messaging backend in which everything is an event on a log.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ enum Command {
     Load(load::LoadArgs),
     /// Check what a load's clients saw: nothing lost, repeated or out of order.
     Check(check::CheckArgs),
+    /// Read the log back: dump, copy and play it again.
+    Replay(replay::ReplayArgs),
     /// Compute what a service of a given size takes: rates, storage, partitions, machines.
     Plan(plan::PlanArgs),
     /// Simulate the whole from seeds, through everything that goes wrong, and check what the clients saw.
@@ -67,6 +69,8 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),
+        // It has exit codes of its own.
+        Command::Replay(args) => return replay::run(args),
         Command::Plan(args) => plan::run(args),
         #[cfg(feature = "simulation")]
         Command::Simulate(args) => tidings_ops::simulate::run(args),

@@ -1,8 +1,21 @@
-//! Reading the log back, for those who look at it afterwards.
+//! Reading the log back, for those who look at it afterwards. Prints nothing: `tidings replay` (`ops/src/replay/`) does.
 //!
-//! - [`scan`]: a range of one partition, every record in order, with gaps found. [`show`]: a record as readable text.
+//! - [`select`]: which records: topics, partitions, offsets, times. [`scan`]: a range of one partition, with gaps found.
+//! - [`fields`]: what the fields of the schemas mean. [`decode`]: a record as JSON. [`concern`]: whom a record concerns.
+//! - [`tail`]: several partitions followed. [`raw`]: dumps byte for byte. [`import`]: such a dump into an empty log.
+//! - [`history`]: what happened, as another system takes it in. [`ids`]: ids mapped.
 
+pub mod concern;
+pub mod decode;
+pub mod fields;
+pub mod history;
+pub mod ids;
+pub mod import;
+pub mod raw;
 pub mod scan;
-pub mod show;
+pub mod select;
+pub mod tail;
 
+pub use concern::Concern;
 pub use scan::{Scan, ScanError};
+pub use select::{Bound, Selection, Span};

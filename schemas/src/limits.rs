@@ -104,6 +104,13 @@ pub const KAFKA_READERS_PER_PARTITION_MAX: usize = 16;
 pub const KAFKA_RANGES_WAITING_MAX: usize = 65_536;
 /// How long a replay waits for records that are on the log. Over: it ends with an error.
 pub const SCAN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long one reader of a replay may give nothing of what is there, before another is opened in its place.
+pub const SCAN_REOPEN_AFTER: Duration = Duration::from_secs(3);
+/// How far the log's clock is taken to have stepped back at most, where records are looked for by time. More: records are
+/// missed at the ends of the range.
+pub const CLOCK_STEP_BACK_MAX: Duration = Duration::from_secs(60 * 60);
+/// Direct chats whose two users a replay keeps in mind to map ids. Over: it ends with an error.
+pub const REPLAY_DIRECT_CHATS_MAX: usize = 8 * 1024 * 1024;
 /// What a reader takes in one poll.
 pub const POLL_BYTES_MAX: usize = 1024 * 1024;
 

@@ -62,6 +62,15 @@ pub trait Disk: Send + Sync + 'static {
     /// # Errors
     /// As the operating system's.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Result<DirectoryLock, String>>;
+
+    /// A file through which other processes are told things that need not survive a power loss; `None` where there are no
+    /// other processes.
+    ///
+    /// # Errors
+    /// As the operating system's.
+    fn notice(&self, _path: &Path) -> io::Result<Option<File>> {
+        Ok(None)
+    }
 }
 
 /// One file.
@@ -158,6 +167,54 @@ impl Disk for RealDisk {
             }
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn notice(&self, path: &Path) -> io::Result<Option<File>> {
+        OpenOptions::new().write(true).create(true).truncate(false).open(path).map(Some)
+    }
+}
+
+/// The machine's file system, of which nothing is changed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReadOnlyDisk;
+
+impl ReadOnlyDisk {
+    fn refused<T>() -> io::Result<T> {
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, "the log is open to be read only"))
+    }
+}
+
+impl Disk for ReadOnlyDisk {
+    fn create(&self, _path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Self::refused()
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(File::open(path)?)))
+    }
+
+    fn rename(&self, _from: &Path, _to: &Path) -> io::Result<()> {
+        Self::refused()
+    }
+
+    fn remove(&self, _path: &Path) -> io::Result<()> {
+        Self::refused()
+    }
+
+    fn create_directory(&self, _path: &Path) -> io::Result<()> {
+        Self::refused()
+    }
+
+    fn sync_directory(&self, _path: &Path) -> io::Result<()> {
+        Self::refused()
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(path)
+    }
+
+    fn lock(&self, _path: &Path, _holder: &str) -> io::Result<Result<DirectoryLock, String>> {
+        Self::refused()
     }
 }
 

@@ -9,14 +9,20 @@
 //! - `journal`, `frame`, `records`: the journal and its bytes. `partition_file`, `partition_writer`: the same for the
 //!   partitions' files. `manifest`: what the log is. `files`, `bytesio`: small helpers.
 //! - `splitter`, `retention`: the background. `recovery`: what opening a log does.
+//! - [`read_only`]: the log read by another process than the one that writes it. `follow`: how it keeps up. `durable`: what
+//!   the writer tells it. [`bulk`]: a log made from another's records.
 
+pub mod bulk;
 pub mod config;
 pub mod disk;
 pub mod metrics;
+pub mod read_only;
 pub mod stats;
 
 mod bytesio;
+mod durable;
 mod files;
+mod follow;
 mod frame;
 mod journal;
 mod manifest;
@@ -266,7 +272,7 @@ impl Log for EmbeddedLog {
         if !(start..=end).contains(&from) {
             return Err(LogError::OutOfRange { topic, partition, asked: from, start, end });
         }
-        Ok(Box::new(EmbeddedReader::new(Arc::clone(&self.shared), topic, partition, slot, from)))
+        Ok(Box::new(EmbeddedReader::new(Arc::clone(&self.shared) as _, topic, partition, slot, from)))
     }
 }
 
@@ -310,6 +316,7 @@ fn load_or_create(
         }
         return Ok(manifest);
     }
+    bulk::refuse_unfinished(disk, directory)?;
     let mut manifest = Manifest::new(entropy.next_u128(), clock.now_ms(), asked.as_ref().unwrap_or(&default));
     manifest.check(directory)?;
     refuse_lost_manifest(disk, directory)?;

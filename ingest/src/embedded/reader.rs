@@ -1,28 +1,47 @@
 //! Reads one partition: from memory while it keeps up, else from the partition's files or the journal.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tidings_schemas::topics::Topic;
 
-use super::disk::DiskFile;
+use super::disk::{Disk, DiskFile};
 use super::journal::{self, JournalFile};
 use super::manifest::Slot;
 use super::partition_file::{BLOCK_HEADER_BYTES, BlockHeader, Opened};
 use super::records::Batch;
-use super::shared::Shared;
-use super::state::{PartitionFile, Section, Watcher};
-use super::stats::add;
+use super::state::{PartitionFile, Section, Visible, Watcher};
 use crate::error::LogError;
 use crate::log::{LogReader, StoredRecord, Wake};
 
 /// What is read from a partition's file at a time.
 const READ_AHEAD_BYTES: u64 = 256 * 1024;
 
+/// What a reader needs of the log.
+pub(crate) trait Readable: Send + Sync {
+    /// Where the files are.
+    fn disk(&self) -> &dyn Disk;
+    /// What may be read.
+    fn visible(&self) -> &Visible;
+    /// Where the partition's files are.
+    fn partition_directory(&self, slot: Slot) -> PathBuf;
+    /// Something was found damaged.
+    fn note_corruption(&self) {}
+    /// What is visible may be of the past, where another process writes the log: brings it up to date.
+    fn look_again(&self, _slot: Slot) -> Result<(), LogError> {
+        Ok(())
+    }
+    /// Why nothing more becomes visible.
+    fn failure(&self) -> Option<LogError> {
+        None
+    }
+}
+
 /// See the module.
 pub(crate) struct EmbeddedReader {
-    shared: Arc<Shared>,
+    log: Arc<dyn Readable>,
     topic: Topic,
     partition: u32,
     slot: Slot,
@@ -51,23 +70,54 @@ enum Source {
     File(Arc<PartitionFile>),
 }
 
+/// A source, to tell it from another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Memory,
+    /// Which segment.
+    Journal(u64),
+    /// The offset that it begins with.
+    File(u64),
+}
+
+impl Source {
+    fn place(&self) -> Place {
+        match self {
+            Self::Memory(_) => Place::Memory,
+            Self::Journal(_, section) => Place::Journal(section.segment),
+            Self::File(file) => Place::File(file.base_offset),
+        }
+    }
+}
+
 impl EmbeddedReader {
-    pub(crate) fn new(shared: Arc<Shared>, topic: Topic, partition: u32, slot: Slot, from: u64) -> Self {
-        Self { shared, topic, partition, slot, position: from, batch: None, file: None, watcher: None }
+    pub(crate) fn new(log: Arc<dyn Readable>, topic: Topic, partition: u32, slot: Slot, from: u64) -> Self {
+        Self { log, topic, partition, slot, position: from, batch: None, file: None, watcher: None }
     }
 
     /// The records from the position on; `None` at the end.
     fn fetch(&mut self) -> Result<Option<Batch>, LogError> {
+        let mut failed_at = None;
         loop {
             let Some(source) = self.locate()? else { return Ok(None) };
-            let mut batch = match source {
-                Source::Memory(batch) => batch,
-                Source::Journal(file, section) => read_section(&file, &section)?,
-                Source::File(file) => match self.read_block(&file)? {
-                    Some(batch) => batch,
-                    // Dropped by retention since we looked: look again.
-                    None => continue,
-                },
+            let place = source.place();
+            let read = match source {
+                Source::Memory(batch) => Ok(Some(batch)),
+                Source::Journal(file, section) => read_section(&file, &section).map(Some),
+                Source::File(file) => self.read_block(&file),
+            };
+            let mut batch = match read {
+                Ok(Some(batch)) => batch,
+                // Dropped by retention since we looked: look again.
+                Ok(None) => continue,
+                // Where it was is no longer where it is, perhaps: a journal file that was used again, or one that
+                // retention dropped. If it is still there, it is damaged.
+                Err(error) if failed_at == Some(place) => return Err(error),
+                Err(_) => {
+                    self.log.look_again(self.slot)?;
+                    failed_at = Some(place);
+                    continue;
+                }
             };
             batch.skip_to(self.position).map_err(|_| self.malformed())?;
             return Ok(Some(batch));
@@ -75,7 +125,7 @@ impl EmbeddedReader {
     }
 
     fn locate(&self) -> Result<Option<Source>, LogError> {
-        let state = self.shared.visible.read();
+        let state = self.log.visible().read();
         let partition = &state.partitions[self.slot as usize];
         if self.position < partition.start {
             return Err(LogError::OutOfRange {
@@ -112,7 +162,7 @@ impl EmbeddedReader {
             .filter(|cursor| cursor.base_offset == known.base_offset && cursor.next_offset == self.position);
         let mut cursor = match at_hand {
             Some(cursor) => cursor,
-            None => match self.shared.disk.open(&known.path) {
+            None => match self.log.disk().open(&known.path) {
                 Ok(file) => seek(file, known, self.position)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_dropped(known) => return Ok(None),
                 Err(error) => {
@@ -127,12 +177,12 @@ impl EmbeddedReader {
     }
 
     fn is_dropped(&self, known: &PartitionFile) -> bool {
-        self.shared.visible.read().partitions[self.slot as usize].start > known.base_offset
+        self.log.visible().read().partitions[self.slot as usize].start > known.base_offset
     }
 
     fn malformed(&self) -> LogError {
         LogError::Corrupt {
-            file: self.shared.partition_directory(self.slot),
+            file: self.log.partition_directory(self.slot),
             position: 0,
             what: format!("the records around offset {} are malformed, though their checksum is right", self.position),
             hint: "this is a defect of the program: keep the log and report it",
@@ -141,7 +191,7 @@ impl EmbeddedReader {
 
     fn noted(&self, error: LogError) -> LogError {
         if matches!(error, LogError::Corrupt { .. }) {
-            add(&self.shared.counters.corruptions, 1);
+            self.log.note_corruption();
         }
         error
     }
@@ -176,8 +226,8 @@ impl LogReader for EmbeddedReader {
         if let Some(watcher) = &self.watcher {
             watcher.arm();
         }
-        if self.position == self.shared.visible.end(self.slot) {
-            return Ok(0);
+        if self.position == self.log.visible().end(self.slot) {
+            return self.log.failure().map_or(Ok(0), Err);
         }
         let (mut count, mut bytes) = (0, 0);
         while count == 0 || bytes < max_bytes {
@@ -198,12 +248,12 @@ impl LogReader for EmbeddedReader {
 
     fn wake_with(&mut self, wake: Wake) {
         if let Some(before) = self.watcher.take() {
-            self.shared.visible.unwatch(self.slot, &before);
+            self.log.visible().unwatch(self.slot, &before);
         }
         let watcher = Watcher::new(Arc::clone(&wake));
-        self.shared.visible.watch(self.slot, Arc::clone(&watcher));
+        self.log.visible().watch(self.slot, Arc::clone(&watcher));
         self.watcher = Some(watcher);
-        if self.position < self.shared.visible.end(self.slot) {
+        if self.position < self.log.visible().end(self.slot) {
             wake();
         }
     }
@@ -216,7 +266,7 @@ impl LogReader for EmbeddedReader {
 impl Drop for EmbeddedReader {
     fn drop(&mut self) {
         if let Some(watcher) = self.watcher.take() {
-            self.shared.visible.unwatch(self.slot, &watcher);
+            self.log.visible().unwatch(self.slot, &watcher);
         }
     }
 }

@@ -13,8 +13,9 @@ use super::journal::{JournalFile, Spares};
 use super::manifest::{Slot, Slots};
 use super::partition_file;
 use super::queue::Queue;
+use super::reader::Readable;
 use super::state::Visible;
-use super::stats::Counters;
+use super::stats::{Counters, add};
 
 /// See the module.
 pub(crate) struct Shared {
@@ -36,6 +37,24 @@ impl Shared {
     /// Where the partition's files are.
     pub(crate) fn partition_directory(&self, slot: Slot) -> PathBuf {
         self.directory.join(partition_file::DIRECTORY).join(self.slots.name(slot))
+    }
+}
+
+impl Readable for Shared {
+    fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    fn visible(&self) -> &Visible {
+        &self.visible
+    }
+
+    fn partition_directory(&self, slot: Slot) -> PathBuf {
+        Self::partition_directory(self, slot)
+    }
+
+    fn note_corruption(&self) {
+        add(&self.counters.corruptions, 1);
     }
 }
 

@@ -197,6 +197,29 @@ impl Visible {
         }
     }
 
+    /// Puts another state in the place of this one, of at least as many records, then wakes everybody.
+    pub(crate) fn replace(&self, new: State) {
+        let mut state = self.write();
+        for (end, partition) in self.ends.iter().zip(&new.partitions) {
+            end.store(partition.end, Ordering::SeqCst);
+        }
+        *state = new;
+        drop(state);
+        self.wake_all();
+    }
+
+    /// Wakes everybody who waits.
+    pub(crate) fn wake_all(&self) {
+        let mut woken = Vec::new();
+        for watchers in &self.watchers {
+            let watchers = watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            woken.extend(watchers.iter().filter(|watcher| watcher.armed.swap(false, Ordering::SeqCst)).cloned());
+        }
+        for watcher in woken {
+            (watcher.wake)();
+        }
+    }
+
     pub(crate) fn end(&self, slot: Slot) -> u64 {
         self.ends[slot as usize].load(Ordering::SeqCst)
     }

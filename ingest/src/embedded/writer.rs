@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::durable::{Durable, Notice};
 use super::frame::{Entry, FrameHead, PAGE_BYTES, SegmentHeader, pages};
 use super::journal::{Begun, JournalFile};
 use super::manifest::Slot;
@@ -57,11 +58,14 @@ pub(crate) struct Writer {
     building: Vec<Building>,
     head: Vec<u8>,
     answers: Vec<(OnAppended, Vec<u64>)>,
+    /// For readers in other processes.
+    notice: Option<Notice>,
 }
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, next_segment: u64, next_commit: u64, next_offsets: Vec<u64>) -> Self {
         let places = vec![0; next_offsets.len()];
+        let notice = Notice::open(&*shared.disk, &shared.directory);
         Self {
             shared,
             active: None,
@@ -74,6 +78,7 @@ impl Writer {
             building: Vec::new(),
             head: Vec::new(),
             answers: Vec::new(),
+            notice,
         }
     }
 
@@ -211,6 +216,10 @@ impl Writer {
         let segment = active.file.header.segment;
         active.position += pages(frame_bytes);
         self.next_commit += 1;
+        if let Some(notice) = &self.notice {
+            // Not told: readers in other processes see this commit when the next one stands behind it.
+            let _ = notice.tell(Durable { salt: head.salt, next_commit: self.next_commit });
+        }
         add(&self.shared.counters.journal_written_bytes, pages(frame_bytes));
         let sections = self.building.iter_mut().zip(&head.entries).map(|(building, entry)| {
             self.next_offsets[building.slot as usize] += u64::from(building.count);

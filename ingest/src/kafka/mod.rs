@@ -31,19 +31,23 @@ mod watermark;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
 use tidings_schemas::clock::{Clock, Entropy};
 use tidings_schemas::topics::{Partitions, Topic};
 
 use self::appender::Appender;
+use self::client::Context;
 use self::config::KafkaConfig;
 use self::fetcher::Fetchers;
 use self::group::GroupMember;
+use self::identity::Identity;
 use self::ranges::Ranges;
 use self::reader::KafkaReader;
 use self::slots::Slots;
 use self::stats::{Counters, Stats};
 use self::topics::Topics;
-use crate::error::LogError;
+use crate::error::{AppendError, LogError};
 use crate::group::{Groups, Membership};
 use crate::log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange};
 
@@ -55,7 +59,8 @@ pub struct KafkaLog {
     slots: Slots,
     /// Each topic's name on the brokers, by [`Topic::index`].
     names: Vec<Arc<str>>,
-    appender: Arc<Appender>,
+    /// None: it is open to be read only.
+    appender: Option<Arc<Appender>>,
     fetchers: Arc<Fetchers>,
     patient_fetchers: Arc<Fetchers>,
     ranges: Arc<Ranges>,
@@ -71,26 +76,50 @@ impl KafkaLog {
     /// [`LogError::Unavailable`] when the brokers do not answer; [`LogError::Mismatch`] when settings are missing, or the
     /// topics are not as they must be.
     pub fn open(config: &KafkaConfig, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<Self, LogError> {
-        let client = config.client()?;
-        let counters = Arc::new(Counters::default());
-        let unavailable = |what: &str, error: &dyn std::fmt::Display| LogError::Unavailable {
-            reason: format!("{what}: {error}").into(),
-        };
-        let asking = ranges::client(client.clone(), Arc::clone(&counters))
-            .map_err(|error| unavailable("the settings of [kafka] make no client", &error))?;
-        let topics = Topics::new(config, &client, &asking, &counters)?;
-        let identity = topics.open(&*clock, &*entropy)?;
-        drop(topics);
-        let slots = Slots::new(&Partitions::from(identity.partitions));
-        let names: Vec<Arc<str>> = Topic::ALL.iter().map(|topic| config.topic_name(*topic).into()).collect();
+        let (client, asking, counters) = Self::clients(config)?;
+        let identity = Topics::new(config, &client, &asking, &counters)?.open(&*clock, &*entropy)?;
+        let (slots, names) = (Slots::new(&Partitions::from(identity.partitions)), Self::names(config));
         let appender = Appender::new(
             producer::configure(client.clone()),
-            slots.clone(),
+            slots,
             &names,
             (config.delivery_timeout(), config.append_interval()),
             clock,
             Arc::clone(&counters),
         )?;
+        Self::start(config, &identity, (client, asking, counters), Some(appender))
+    }
+
+    /// Opens the log that is there, to be read only: makes nothing, and refuses appends.
+    ///
+    /// # Errors
+    /// As [`KafkaLog::open`]; [`LogError::Absent`] when there is no log.
+    pub fn open_to_read(config: &KafkaConfig) -> Result<Self, LogError> {
+        let (client, asking, counters) = Self::clients(config)?;
+        let identity = Topics::new(config, &client, &asking, &counters)?.find()?;
+        Self::start(config, &identity, (client, asking, counters), None)
+    }
+
+    /// What every client is made with, the one that asks, and what they count.
+    fn clients(config: &KafkaConfig) -> Result<(ClientConfig, BaseConsumer<Context>, Arc<Counters>), LogError> {
+        let client = config.client()?;
+        let counters = Arc::new(Counters::default());
+        let asking = ranges::client(client.clone(), Arc::clone(&counters))
+            .map_err(|error| unavailable("the settings of [kafka] make no client", &error))?;
+        Ok((client, asking, counters))
+    }
+
+    fn names(config: &KafkaConfig) -> Vec<Arc<str>> {
+        Topic::ALL.iter().map(|topic| config.topic_name(*topic).into()).collect()
+    }
+
+    fn start(
+        config: &KafkaConfig,
+        identity: &Identity,
+        (client, asking, counters): (ClientConfig, BaseConsumer<Context>, Arc<Counters>),
+        appender: Option<Arc<Appender>>,
+    ) -> Result<Self, LogError> {
+        let (slots, names) = (Slots::new(&Partitions::from(identity.partitions)), Self::names(config));
         let ranges = Ranges::new(asking, slots.clone(), names.clone(), config.request_timeout());
         let mut log = Self {
             log_id: identity.log_id(),
@@ -105,14 +134,16 @@ impl KafkaLog {
             threads: Vec::new(),
         };
         let no_thread = |error| unavailable("no thread can be started", &error);
-        log.threads.extend(log.appender.start().map_err(no_thread)?);
+        if let Some(appender) = &log.appender {
+            log.threads.extend(appender.start().map_err(no_thread)?);
+        }
         log.threads.push(log.ranges.start().map_err(no_thread)?);
         Ok(log)
     }
 
     /// The counters as they stand.
     pub fn stats(&self) -> Stats {
-        let (queue_records, queue_bytes) = self.appender.depth();
+        let (queue_records, queue_bytes) = self.appender.as_ref().map_or((0, 0), |appender| appender.depth());
         let (queue_records, queue_bytes) = (queue_records as u64, queue_bytes as u64);
         Stats { queue_records, queue_bytes, ..self.counters.totals() }
     }
@@ -134,6 +165,10 @@ impl KafkaLog {
     }
 }
 
+fn unavailable(what: &str, error: &dyn std::fmt::Display) -> LogError {
+    LogError::Unavailable { reason: format!("{what}: {error}").into() }
+}
+
 impl Log for KafkaLog {
     fn log_id(&self) -> u128 {
         self.log_id
@@ -144,7 +179,10 @@ impl Log for KafkaLog {
     }
 
     fn append_with(&self, records: Vec<NewRecord>, on_appended: OnAppended) {
-        self.appender.append(records, on_appended);
+        match &self.appender {
+            Some(appender) => appender.append(records, on_appended),
+            None => on_appended(Err(AppendError::Unavailable { reason: "it is open to be read only".into() })),
+        }
     }
 
     fn range(&self, topic: Topic, partition: u32) -> Result<OffsetRange, LogError> {
@@ -179,7 +217,9 @@ impl Groups for KafkaLog {
 
 impl Drop for KafkaLog {
     fn drop(&mut self) {
-        self.appender.close();
+        if let Some(appender) = &self.appender {
+            appender.close();
+        }
         self.ranges.close();
         self.fetchers.close();
         self.patient_fetchers.close();

@@ -102,6 +102,25 @@ impl<'a> Topics<'a> {
         Ok(identity)
     }
 
+    /// The log that is there; makes nothing.
+    pub(crate) fn find(&self) -> Result<Identity, LogError> {
+        let absent = || LogError::Absent {
+            place: self.config.place(),
+            hint: "kafka.brokers and kafka.topic_prefix say which log; `tidings up` makes one",
+        };
+        let metadata = self.metadata()?;
+        let names = Topic::ALL.map(|topic| self.config.topic_name(topic));
+        let meta = format!("{}{}", self.config.topic_prefix, identity::TOPIC);
+        let exists = |name: &String| metadata.topics().iter().any(|topic| topic.name() == name);
+        if !std::iter::once(&meta).chain(&names).all(exists) {
+            return Err(absent());
+        }
+        let range = self.range_of_meta()?;
+        let context = || Context::new("identity", Arc::clone(self.counters));
+        // An empty topic names no log, and nothing is made here.
+        identity::agree(self.config, self.client, context, range, || Err(absent()))
+    }
+
     fn refusal(&self, what: String, hint: &'static str) -> LogError {
         LogError::Mismatch { place: self.config.place(), what, hint }
     }

@@ -57,6 +57,11 @@ impl Server {
         Self::start_in(folder, &settings, Some(certificate)).await
     }
 
+    /// Starts one without the archive on a folder whose `data` there is already.
+    pub(crate) async fn start_on(folder: tempfile::TempDir) -> Self {
+        Self::start_in(folder, &["archive.enabled=false"], None).await
+    }
+
     async fn start_in(folder: tempfile::TempDir, settings: &[&str], ca: Option<PathBuf>) -> Self {
         let port = free_port();
         // A cheap password hash: its cost is another test's matter.
@@ -130,6 +135,18 @@ impl Server {
     /// Its HTTP half.
     pub(crate) fn api(&self) -> Api {
         Api::new(self.address())
+    }
+
+    /// Where its `data` is.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Somebody who has an account, as soon as it is known.
+    pub(crate) async fn signs_in(&self, name: &str) -> Person {
+        let made =
+            eventually("the account", || async { self.api().create_token(name, "a good password").await.ok() }).await;
+        Person { name: name.to_owned(), user_id: made.user_id, token: made.token, api: self.api(), at: self.address() }
     }
 
     /// A new account.

@@ -1,0 +1,44 @@
+//! `tidings replay`: the log read back, copied and played again. docs/REPLAY.md is its guide.
+//!
+//! - [`dump`]: records out of the log. [`import`]: a raw dump into an empty log. [`into`]: history played into another.
+//! - [`source`], [`target`]: which logs. [`ranges`]: which records. [`exit`]: how it ends. [`progress`]: what is shown meanwhile.
+//!   [`output`]: how records are written.
+
+pub mod dump;
+pub mod exit;
+pub mod import;
+pub mod into;
+pub mod output;
+pub mod progress;
+pub mod ranges;
+pub mod source;
+pub mod target;
+
+use std::process::ExitCode;
+
+/// What to replay, from the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ReplayArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+enum Verb {
+    /// Write records of the log out: as a table, JSON lines, or byte for byte.
+    Dump(dump::DumpArgs),
+    /// Make a log of a raw dump: the same partitions, offsets, keys, values and times.
+    Import(import::ImportArgs),
+    /// Play history into another system, which derives the rest itself.
+    Into(into::IntoArgs),
+}
+
+/// Runs the verb; says on standard error why it failed.
+pub fn run(args: &ReplayArgs) -> ExitCode {
+    let outcome = match &args.verb {
+        Verb::Dump(args) => dump::run(args),
+        Verb::Import(args) => import::run(args),
+        Verb::Into(args) => into::run(args),
+    };
+    exit::code(outcome)
+}

@@ -1,0 +1,10 @@
+//! `tidings replay`, run as its users run it, on logs that `tidings up` has made.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![allow(dead_code, reason = "the harness is the protocol tests', who use all of it")]
+
+mod copies;
+mod dump;
+#[path = "../protocol/harness.rs"]
+mod harness;
+mod tool;
