@@ -98,6 +98,10 @@ pub const KAFKA_BATCH_BYTES: usize = 1024 * 1024;
 pub const KAFKA_PATIENT_FETCH_BYTES: usize = 256 * 1024;
 /// See [`KAFKA_PATIENT_FETCH_BYTES`].
 pub const KAFKA_PATIENT_FETCH_WAIT: Duration = Duration::from_millis(250);
+/// How long a reader of Kafka may have nothing before it is asked whether there is more: at first, and at the most.
+pub const KAFKA_SILENCE_MIN: Duration = Duration::from_secs(3);
+/// See [`KAFKA_SILENCE_MIN`].
+pub const KAFKA_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Readers of one partition of Kafka in one process, of each kind. Over: no more can be opened.
 pub const KAFKA_READERS_PER_PARTITION_MAX: usize = 16;
 /// Who waits to be told what a partition of Kafka holds, in one process. Over: `unavailable`.
