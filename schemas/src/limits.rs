@@ -322,6 +322,8 @@ pub const ARCHIVE_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// From the start of one insert to the start of the next, at the least, unless there is a whole batch: what comes meanwhile
 /// goes into one insert. A row is to be seen within two seconds of its event, on a busy machine too.
 pub const ARCHIVE_BATCH_INTERVAL: Duration = Duration::from_millis(600);
+/// After a round of inserts in which each partition has its own, as in a fleet.
+pub const ARCHIVE_ROUND_PAUSE: Duration = Duration::from_secs(1);
 /// How long the first record after a pause waits for those that come with it.
 pub const ARCHIVE_BATCH_GATHER: Duration = Duration::from_millis(100);
 /// Records of a partition of `signals` without a session in them that the archive reads before it writes down how far it

@@ -126,7 +126,7 @@ impl Worker {
                 // Asleep until there is something; then a little longer, so that one insert holds what comes in it. Where
                 // one insert has all partitions, one that took long was time enough.
                 let least = if self.batch_is_of_one_partition {
-                    limits::ARCHIVE_BATCH_INTERVAL
+                    limits::ARCHIVE_ROUND_PAUSE
                 } else {
                     limits::ARCHIVE_BATCH_GATHER
                 };
