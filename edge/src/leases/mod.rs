@@ -8,7 +8,13 @@
 
 mod table;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -58,6 +64,7 @@ pub struct EdgeLease {
     log: Arc<dyn Log>,
     owner: u64,
     lost: watch::Receiver<bool>,
+    life: Arc<Life>,
     keeping: JoinHandle<()>,
 }
 
@@ -69,7 +76,7 @@ impl EdgeLease {
     pub async fn acquire(
         log: Arc<dyn Log>,
         config: &Config,
-        clock: &dyn Clock,
+        clock: Arc<dyn Clock>,
         entropy: &dyn Entropy,
     ) -> Result<Self, LeaseError> {
         let owner = entropy.next_u64();
@@ -99,9 +106,12 @@ impl EdgeLease {
                 let identity = EdgeIdentity { edge_id, run };
                 tracing::info!(edge_id, run, "this edge has a number");
                 let (lose, lost) = watch::channel(false);
-                let keeper = Keeper { log: Arc::clone(&log), identity, owner, duration_ms, renew_interval, lose };
+                let life = Arc::new(Life { renewed_at_ms: AtomicU64::new(0), duration_ms, clock: Arc::clone(&clock) });
+                life.renewed();
+                let keeper =
+                    Keeper { log: Arc::clone(&log), identity, owner, life: Arc::clone(&life), renew_interval, lose };
                 let keeping = tokio::spawn(keeper.run(follower));
-                return Ok(Self { identity, log, owner, lost, keeping });
+                return Ok(Self { identity, log, owner, lost, life, keeping });
             }
         }
     }
@@ -109,6 +119,18 @@ impl EdgeLease {
     /// What was leased.
     pub fn identity(&self) -> EdgeIdentity {
         self.identity
+    }
+
+    /// Says what is wrong, if the lease has run out because the log is not reached: no new client should come here, and
+    /// those that are here are better off elsewhere once they notice.
+    pub fn probe(&self) -> impl Fn() -> Option<String> + Send + Sync + 'static {
+        let life = Arc::clone(&self.life);
+        move || {
+            let silent_ms = life.silent_ms();
+            (silent_ms > u64::from(life.duration_ms)).then(|| {
+                format!("this edge's lease has not been renewed for {} s: is the log reached?", silent_ms / 1000)
+            })
+        }
     }
 
     /// Waits until somebody else has the number. The edge must then go away and claim another.
@@ -136,12 +158,34 @@ impl Drop for EdgeLease {
     }
 }
 
+/// When the lease was renewed.
+struct Life {
+    /// By the monotonic clock.
+    renewed_at_ms: AtomicU64,
+    duration_ms: u32,
+    clock: Arc<dyn Clock>,
+}
+
+impl Life {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn renewed(&self) {
+        self.renewed_at_ms.store(self.now_ms(), Ordering::Relaxed);
+    }
+
+    fn silent_ms(&self) -> u64 {
+        self.now_ms().saturating_sub(self.renewed_at_ms.load(Ordering::Relaxed))
+    }
+}
+
 /// Renews, and reads what the others do, until the number is somebody else's.
 struct Keeper {
     log: Arc<dyn Log>,
     identity: EdgeIdentity,
     owner: u64,
-    duration_ms: u32,
+    life: Arc<Life>,
     renew_interval: Duration,
     lose: watch::Sender<bool>,
 }
@@ -183,9 +227,13 @@ impl Keeper {
     /// Says that the edge is alive, and reads up to that.
     async fn renew(&self, follower: &mut Follower) -> Result<(), LogError> {
         let EdgeIdentity { edge_id, run } = self.identity;
-        let renew = Action::Renew(RenewLease { duration_ms: self.duration_ms, run });
+        let renew = Action::Renew(RenewLease { duration_ms: self.life.duration_ms, run });
         match append(&self.log, LeaseRecord { owner: self.owner, edge_id, action: Some(renew) }).await {
-            Ok(offset) => follower.read_below(offset + 1).await,
+            Ok(offset) => {
+                follower.read_below(offset + 1).await?;
+                self.life.renewed();
+                Ok(())
+            }
             Err(error) => {
                 tracing::warn!(%error, "the lease is not renewed and is tried again");
                 Ok(())

@@ -29,8 +29,8 @@ fn log(folder: &Path, edges: u32) -> Arc<dyn Log> {
 
 async fn acquire(log: &Arc<dyn Log>, lease_duration_ms: u32, lease_renew_interval_ms: u32) -> EdgeLease {
     let config = Config { lease_duration_ms, lease_renew_interval_ms, ..Config::default() };
-    let clock = SystemClock::new();
-    let acquired = EdgeLease::acquire(Arc::clone(log), &config, &clock, &SystemEntropy);
+    let clock = Arc::new(SystemClock::new());
+    let acquired = EdgeLease::acquire(Arc::clone(log), &config, clock.clone(), &SystemEntropy);
     timeout(PATIENCE, acquired).await.unwrap().unwrap()
 }
 
@@ -58,6 +58,22 @@ async fn a_number_that_is_given_back_is_free_at_once_and_its_next_run_is_later()
 }
 
 #[tokio::test]
+async fn an_edge_whose_lease_has_run_out_says_so() {
+    let folder = TempDir::new().unwrap();
+    let log = log(folder.path(), 2);
+    let kept = acquire(&log, 60_000, 1_000).await;
+    let silent = acquire(&log, 1, 3_600_000).await;
+    let is_unwell = silent.probe();
+    let noticed = async {
+        while is_unwell().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, noticed).await.expect("it does not notice");
+    assert_eq!(kept.probe()(), None);
+}
+
+#[tokio::test]
 async fn an_edge_that_was_away_for_too_long_learns_that_its_number_is_anothers() {
     let folder = TempDir::new().unwrap();
     let log = log(folder.path(), 1);
@@ -76,7 +92,7 @@ async fn an_edge_that_was_away_for_too_long_learns_that_its_number_is_anothers()
 async fn a_lease_that_is_renewed_outlives_its_duration() {
     let folder = TempDir::new().unwrap();
     let log = log(folder.path(), 1);
-    let clock = SystemClock::new();
+    let clock = Arc::new(SystemClock::new());
     let mut held = acquire(&log, 500, 20).await;
     let started = clock.monotonic();
     assert!(acquire_within(&log, Duration::from_millis(1_500)).await.is_none());
@@ -86,8 +102,8 @@ async fn a_lease_that_is_renewed_outlives_its_duration() {
 
 /// A lease, if there is one to be had in that time.
 async fn acquire_within(log: &Arc<dyn Log>, within: Duration) -> Option<EdgeLease> {
-    let clock = SystemClock::new();
+    let clock = Arc::new(SystemClock::new());
     let config = Config::default();
-    let acquired = EdgeLease::acquire(Arc::clone(log), &config, &clock, &SystemEntropy);
+    let acquired = EdgeLease::acquire(Arc::clone(log), &config, clock.clone(), &SystemEntropy);
     timeout(within, acquired).await.ok().map(Result::unwrap)
 }

@@ -138,7 +138,9 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
                 group_members_max: settings.dataflow.conversations.group_members_max,
             };
             let Settings { edge, auth, http, .. } = settings;
-            Some(RunningEdge::start(edge, auth, http, dependencies, is_shared, &mut registry).await?)
+            let edge = RunningEdge::start(edge, auth, http, dependencies, is_shared, &mut registry).await?;
+            edge.probe().into_iter().for_each(|probe| health.add("lease", probe));
+            Some(edge)
         }
         _ => None,
     };

@@ -11,6 +11,8 @@ use tidings_edge::{
     leases::{EdgeIdentity, EdgeLease},
 };
 
+use super::health::Probe;
+
 /// A running edge.
 pub(super) struct RunningEdge {
     handle: edge::Handle,
@@ -31,7 +33,7 @@ impl RunningEdge {
         let lease = if is_leased {
             let log = dependencies.log.clone();
             let lease =
-                EdgeLease::acquire(log, &config, dependencies.clock.as_ref(), dependencies.entropy.as_ref()).await;
+                EdgeLease::acquire(log, &config, dependencies.clock.clone(), dependencies.entropy.as_ref()).await;
             Some(lease.context("this edge gets no number")?)
         } else {
             None
@@ -41,6 +43,11 @@ impl RunningEdge {
         dependencies.identity = lease.as_ref().map_or(alone, EdgeLease::identity);
         let handle = edge::start(config, auth, http, dependencies, registry).context("cannot start the edge")?;
         Ok(Self { handle, lease })
+    }
+
+    /// Whether it is well.
+    pub(super) fn probe(&self) -> Option<Probe> {
+        self.lease.as_ref().map(|lease| Box::new(lease.probe()) as Probe)
     }
 
     /// Its address for browsers.
