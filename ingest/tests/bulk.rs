@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use support::{append, read_from, record};
-use tidings_ingest::{BulkLog, BulkPlan, EmbeddedConfig, EmbeddedLog, Log, LogError, PartitionCounts, StoredRecord};
+use tidings_ingest::{
+    BulkLog, BulkPlan, EmbeddedConfig, EmbeddedLog, Log, LogError, PartitionCounts, Retention, StoredRecord,
+};
 use tidings_schemas::clock::{SystemClock, SystemEntropy};
 use tidings_schemas::topics::Topic;
 
@@ -37,7 +39,9 @@ fn fill(log: &mut BulkLog, records: u64) {
 }
 
 fn check(directory: &Path) {
-    let config = EmbeddedConfig { directory: directory.to_owned(), ..EmbeddedConfig::default() };
+    // The records are years old: they are not to be dropped for that.
+    let retention = Topic::ALL.iter().map(|topic| (topic.name().to_owned(), Retention::default())).collect();
+    let config = EmbeddedConfig { directory: directory.to_owned(), retention, ..EmbeddedConfig::default() };
     let log = EmbeddedLog::open(&config, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
     assert_eq!(log.log_id(), 42);
     for (topic, partition, start) in [(Topic::Events, 0, 0), (Topic::Inbox, 1, 1_000)] {
