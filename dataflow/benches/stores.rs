@@ -293,7 +293,7 @@ fn main() {
         let embedded = EmbeddedArchive::open(&engine, database("tidings")).unwrap_or_else(|error| panic!("{error}"));
         archive("embedded", &embedded).await;
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let port = serve(&HttpConfig { listen, writable: true, credentials: None }, &embedded).await.unwrap();
+        let port = serve(&HttpConfig { listen, writable: true, ..HttpConfig::default() }, &embedded).await.unwrap();
         let url = format!("http://{}", port.address());
         let config = ClickHouseConfig { url, database: "tidings_http".to_owned(), ..ClickHouseConfig::default() };
         archive("the same engine over HTTP", &ClickHouseArchive::new(&config, 365, 1).unwrap()).await;

@@ -75,7 +75,7 @@ async fn get(address: SocketAddr, sql: &str) -> Answer {
 
 async fn port(database: &str, writable: bool) -> (EmbeddedArchive, HttpHandle) {
     let archive = open(database).await;
-    let config = HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), writable, credentials: None };
+    let config = HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), writable, ..HttpConfig::default() };
     let handle = serve(&config, &archive).await.unwrap();
     (archive, handle)
 }
@@ -108,7 +108,9 @@ async fn questions_are_answered_as_a_clickhouse_server_would() {
             .await;
     assert_eq!((answer.status, answer.text()), (200, "[1]\n[2]\n"));
     assert_eq!(answer.header("content-type"), "application/json; charset=UTF-8");
-    let answer = send(address, "POST", "/?default_format=CSV&database=system", &[], b"SELECT 'a\"b' FROM one").await;
+    let answer =
+        send(address, "POST", "/?default_format=CSV&database=tidings_http_read", &[], b"SELECT 'a\"b' FROM system.one")
+            .await;
     assert_eq!(answer.text(), "\"a\"\"b\"\n");
     let answer =
         send(address, "GET", "/?query=SELECT+1&database=default", &[("x-clickhouse-format", "JSONEachRow")], b"").await;
@@ -154,6 +156,10 @@ async fn errors_have_clickhouses_codes_and_status() {
         assert_eq!(found, (status, code), "{sql}: {}", answer.text());
         assert!(answer.text().starts_with(&format!("Code: {code}. DB::Exception: ")), "{}", answer.text());
     }
+    for (sql, words) in [("SELEC 1", "position 1 (SELEC)"), ("SELECT 'a\\tb',\n\t)", "(line 2, col 2)")] {
+        let text = get(address, sql).await.text().to_owned();
+        assert!(text.contains(words) && text.ends_with("(SYNTAX_ERROR)\n") && !text.contains("formatQuery"), "{text}");
+    }
     for (target, status) in [
         ("/?query=SELECT+1&no_such_setting=1", 404),
         ("/?query=%ff", 400),
@@ -163,7 +169,8 @@ async fn errors_have_clickhouses_codes_and_status() {
         assert_eq!(send(address, "GET", target, &[], b"").await.status, status, "{target}");
     }
     assert_eq!(send(address, "PUT", "/?query=SELECT+1", &[], b"").await.status, 405);
-    assert_eq!(send(address, "POST", "/", &[("content-encoding", "gzip")], b"SELECT 1").await.status, 501);
+    assert_eq!(send(address, "POST", "/", &[("content-encoding", "br")], b"SELECT 1").await.status, 501);
+    assert_eq!(send(address, "POST", "/", &[("content-encoding", "gzip")], b"SELECT 1").await.status, 400);
     handle.shutdown().await;
 }
 
@@ -171,6 +178,7 @@ async fn errors_have_clickhouses_codes_and_status() {
 async fn a_reading_port_lets_nothing_else_through() {
     let (_archive, handle) = port("tidings_http_guard", false).await;
     let address = handle.address();
+    assert_eq!(get(address, "SELECT currentRoles()").await.text(), "['analyst']\n");
     let outfile = Path::new(env!("CARGO_TARGET_TMPDIR")).join("never-written");
     let into_outfile = format!("SELECT 1 INTO OUTFILE '{}'", outfile.display());
     for sql in [
@@ -200,10 +208,47 @@ async fn a_reading_port_lets_nothing_else_through() {
         "SELECT 1 SETTINGS max_execution_time = 100000",
         "SELECT 1 SETTINGS max_memory_usage = 0",
         "SELECT 1 SETTINGS max_result_bytes = 0",
+        "SELECT 1 SETTINGS max_result_rows = 0",
+        "SELECT 1 SETTINGS max_result_rows = 1000000000",
+        "SELECT 1 SETTINGS max_rows_to_read = 0",
+        "SELECT 1 SETTINGS max_threads = 64",
+        "SELECT 1 SETTINGS result_overflow_mode = 'break'",
+        "SELECT 1 SETTINGS timeout_overflow_mode = 'break'",
+        "SET ROLE owner",
+        "SET DEFAULT ROLE owner TO default",
+        "CREATE USER me",
+        "GRANT ALL ON *.* TO default",
+        "BACKUP TABLE messages TO File('/tmp/x')",
+        "ATTACH TABLE x FROM '/etc' (a UInt8) ENGINE = MergeTree ORDER BY a",
+        "SELECT * FROM system.processes",
+        "SHOW PROCESSLIST",
+        "SELECT * FROM system.query_log",
+        "SELECT * FROM system.users",
+        "SELECT * FROM system.server_settings",
+        "SELECT * FROM system.disks",
+        "SELECT * FROM system.parts",
+        "SELECT * FROM system.stack_trace",
+        "SELECT * FROM system.query_cache",
+        "SELECT * FROM merge('system', '^processes$')",
+        "SELECT catboostEvaluate('/etc/hostname', 1)",
         &into_outfile,
     ] {
         let answer = get(address, sql).await;
         assert_eq!(answer.status, 403, "{sql}: {}", answer.text());
+    }
+    // Some of these the engine has not, or refuses for their arguments.
+    for sql in [
+        "SELECT * FROM s3('http://127.0.0.1:9/x', 'CSV', 'a String')",
+        "SELECT * FROM sqlite('/tmp/x.db', 'x')",
+        "SELECT * FROM mysql('127.0.0.1:9', 'a', 'b', 'c', 'd')",
+        "SELECT * FROM executable('id', 'TSV', 'a String')",
+        "SELECT * FROM cluster('default', system.one)",
+        "SELECT * FROM hdfs('hdfs://127.0.0.1:9/x', 'CSV', 'a String')",
+        "SELECT * FROM icebergLocal('/etc')",
+        "SELECT * FROM deltaLakeLocal('/etc')",
+    ] {
+        let answer = get(address, sql).await;
+        assert_ne!(answer.status, 200, "{sql}: {}", answer.text());
     }
     assert!(!outfile.exists());
     // Settings in the URL are values, never SQL; and the port's own count.
@@ -224,6 +269,122 @@ async fn a_reading_port_lets_nothing_else_through() {
     for host in ["localhost:8123", "[::1]:8123", "127.0.0.1"] {
         assert_eq!(send(address, "GET", "/?query=SELECT+1", &[("host", host)], b"").await.status, 200, "{host}");
     }
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn no_way_around_lifts_a_limit() {
+    let (_archive, handle) = port("tidings_http_limits", false).await;
+    let address = handle.address();
+    let settings = "getSetting('max_memory_usage'), getSetting('max_execution_time'), getSetting('max_result_rows'), \
+                    getSetting('max_rows_to_read'), getSetting('readonly')";
+    let limits = "536870912\t60\t1000000\t2000000000\t2\n";
+    // As arguments, which are given before the port's own; as a profile; in the body's own clause.
+    for (arguments, clause) in [
+        ("", ""),
+        ("&max_memory_usage=536870911&max_result_rows=7&max_rows_to_read=9", ""),
+        ("&profile=default", ""),
+        ("&role=owner&readonly=0", ""),
+    ] {
+        let target = format!("/?query={}{arguments}", encoded(&format!("SELECT {settings}{clause}")));
+        let answer = send(address, "GET", &target, &[], b"").await;
+        assert!(answer.status != 200 || answer.text() == limits, "{arguments}{clause}: {}", answer.text());
+    }
+    let target = format!("/?query={}&max_result_rows=0", encoded(&format!("SELECT {settings}")));
+    assert_eq!(send(address, "GET", &target, &[], b"").await.text(), limits);
+    // Lower is a query's right.
+    let answer = get(address, "SELECT getSetting('max_result_rows') SETTINGS max_result_rows = 5").await;
+    assert_eq!(answer.text(), "5\n");
+    // Each limit says its name and how to ask differently.
+    for (sql, code, limit, hint) in [
+        ("SELECT number FROM numbers(2000000)", "396", "archive.analyst_max_result_rows = 1000000", "LIMIT"),
+        (
+            "SELECT sum(number) FROM numbers(100000000000)",
+            "158",
+            "archive.analyst_max_rows_to_read = 2000000000",
+            "fewer days",
+        ),
+        (
+            "SELECT length(groupArray(number)) FROM numbers(200000000)",
+            "241",
+            "archive.analyst_max_memory_bytes = 536870912",
+            "group by",
+        ),
+        (
+            "SELECT sleepEachRow(1) FROM numbers(3) SETTINGS max_execution_time = 1, max_block_size = 1",
+            "159",
+            "archive.analyst_max_execution_seconds = 60",
+            "conversation_id",
+        ),
+        ("SELECT 1 SETTINGS max_result_rows = 0", "452", "analysts' limits", "lower"),
+    ] {
+        let answer = get(address, sql).await;
+        assert_eq!(answer.header("x-clickhouse-exception-code"), code, "{sql}: {}", answer.text());
+        assert!(answer.text().contains(limit) && answer.text().contains(hint), "{sql}: {}", answer.text());
+    }
+    // The engine itself lets a subquery's clause lift the time.
+    for sql in [
+        "SELECT * FROM (SELECT 1 SETTINGS max_execution_time = 0)",
+        "SELECT * FROM (SELECT 1 SETTINGS `max_execution_time` = 61)",
+        "SELECT * FROM (SELECT 1 SETTINGS max_threads = 1, max_memory_usage = 536870913)",
+        "SELECT (SELECT 1 SETTINGS max_result_rows = DEFAULT)",
+        "WITH x AS (SELECT 1 SETTINGS max_rows_to_read = 1e18) SELECT * FROM x",
+        "SELECT 1 SETTINGS max_rows_to_read = 0 UNION ALL SELECT 1",
+        "SELECT * FROM (SELECT 1 SETTINGS timeout_overflow_mode = 'break')",
+        "SELECT * FROM (SELECT 1 SETTINGS profile = 'default')",
+    ] {
+        let answer = get(address, sql).await;
+        assert_eq!(answer.header("x-clickhouse-exception-code"), "452", "{sql}: {}", answer.text());
+    }
+    assert_eq!(get(address, "SELECT * FROM (SELECT 1 SETTINGS max_execution_time = 5)").await.text(), "1\n");
+    // What clients ask for to know the tables is there.
+    for table in ["tables", "columns", "databases", "functions", "settings", "formats", "one"] {
+        let answer = get(address, &format!("SELECT count() > 0 FROM system.{table}")).await;
+        assert_eq!(answer.text(), "1\n", "{table}");
+    }
+    // Two people's questions do not see each other.
+    assert_eq!(get(address, "SELECT count() FROM system.tables WHERE name = 'processes'").await.text(), "0\n");
+    handle.shutdown().await;
+}
+
+#[tokio::test]
+async fn answers_and_bodies_are_compressed_as_clients_ask() {
+    let (_archive, handle) = port("tidings_http_packed", true).await;
+    let address = handle.address();
+    let sql = "SELECT repeat('tidings ', 1000)";
+    let plain = get(address, sql).await;
+    assert_eq!(plain.header("content-encoding"), "");
+    for (accept, encoding) in [("gzip, deflate", "gzip"), ("lz4,zstd,br,gzip", "lz4"), ("br", "")] {
+        let target = format!("/?query={}&enable_http_compression=1", encoded(sql));
+        let answer = send(address, "GET", &target, &[("accept-encoding", accept)], b"").await;
+        assert_eq!(answer.header("content-encoding"), encoding, "{accept}");
+        assert_eq!(answer.body.len() < plain.body.len() / 10, !encoding.is_empty(), "{accept}");
+    }
+    let short = send(address, "GET", "/?query=SELECT+1", &[("accept-encoding", "gzip")], b"").await;
+    assert_eq!((short.text(), short.header("content-encoding")), ("1\n", ""));
+    handle.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_ends_when_its_client_goes_away() {
+    let (_archive, handle) = port("tidings_http_cancelled", false).await;
+    let address = handle.address();
+    let running =
+        || archive::sql("tidings_http_cancelled", "SELECT count() FROM system.processes WHERE query LIKE '%gone1%'");
+    let sql =
+        "SELECT count(), 'gone1' FROM numbers(600) WHERE NOT ignore(sleepEachRow(0.1)) SETTINGS max_block_size = 1";
+    let asking = tokio::spawn(async move { get(address, sql).await.status });
+    // The question about it is one that names it, too.
+    while running() != "2\n" {
+        tokio::task::yield_now().await;
+    }
+    asking.abort();
+    let gone = async {
+        while running() != "1\n" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("it was cancelled");
     handle.shutdown().await;
 }
 
@@ -276,7 +437,7 @@ async fn clickhouse_connect_works_unchanged() {
     let (_archive, handle) = port("tidings_http_python", true).await;
     let script = "
 import sys, clickhouse_connect
-client = clickhouse_connect.get_client(host='127.0.0.1', port=int(sys.argv[1]), compress=False)
+client = clickhouse_connect.get_client(host='127.0.0.1', port=int(sys.argv[1]))
 assert client.query('SELECT count() FROM messages').result_rows == [(0,)]
 assert client.query('SELECT number, toString(number) FROM numbers(3)').result_rows == [(0, '0'), (1, '1'), (2, '2')]
 assert client.query('SELECT {x:UInt8} + 1', parameters={'x': 41}).first_row == (42,)

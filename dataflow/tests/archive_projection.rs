@@ -104,6 +104,49 @@ async fn everything_is_archived_once_over_restarts_and_repeats() {
     assert_eq!(sql("tidings_restarts", "SELECT count(), max(seq) FROM messages"), "600\t300\n");
 }
 
+/// A record of `signals`: a heartbeat, and whether a session was opened or closed.
+fn signal(at: i64, body: Option<wire::signal::Body>) -> NewRecord {
+    let heartbeat = wire::signal::Body::Heartbeats(vec![0; 24].into());
+    let signals = [Some(heartbeat), body].into_iter().flatten().map(|body| wire::Signal { body: Some(body) }).collect();
+    let record_ = wire::SignalRecord { edge_id: 3, edge_run: 9, stamped_at_ms: at, signals };
+    record(Topic::Signals, 1, record_.encode_to_vec())
+}
+
+#[tokio::test]
+async fn sessions_are_archived_once_and_heartbeats_cost_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open_log(folder.path());
+    let user_id = Some(UserId::random(5).into());
+    let opened = |session_id| {
+        let device_id = "phone".to_owned();
+        wire::signal::Body::SessionOpened(wire::SessionOpened { user_id, session_id, device_id })
+    };
+    let closed =
+        |session_id| wire::signal::Body::SessionClosed(wire::SessionClosed { user_id, session_id, clean: true });
+    for round in 0..3_u64 {
+        let archive = Arc::new(open("tidings_sessions").await);
+        let (partitions, registry) = (projection::all_partitions(&*log), &mut Registry::default());
+        let handle =
+            projection::start(partitions, projection::Owners::One, Arc::clone(&log), archive, registry).unwrap();
+        let written = || sql("tidings_sessions", "SELECT count() FROM source_positions WHERE topic = 'signals.v1'");
+        let before = written();
+        log.append((0..50).map(|second| signal(at_ms(round * 100 + second), None)).collect()).await.unwrap();
+        handle.caught_up().await;
+        assert_eq!(written(), before, "an insert for heartbeats");
+        let at = round * 100 + 50;
+        let bodies = [opened(round), closed(round)];
+        let records = bodies.into_iter().zip(at..).map(|(body, second)| signal(at_ms(second), Some(body)));
+        log.append(records.collect()).await.unwrap();
+        handle.caught_up().await;
+        handle.shutdown().await;
+    }
+    let sessions = "SELECT session_id, device_id, edge_id, dateDiff('second', opened_at, closed_at), closed_by \
+                    FROM presence_sessions ORDER BY session_id";
+    let expected: String = (0..3).map(|session| format!("{session}\tphone\t3\t1\tclient\n")).collect();
+    assert_eq!(sql("tidings_sessions", sessions), expected);
+    assert_eq!(sql("tidings_sessions", "SELECT count() FROM session_events"), "6\n");
+}
+
 #[tokio::test]
 async fn partitions_that_move_between_two_owners_are_archived_once() {
     let folder = tempfile::tempdir().unwrap();

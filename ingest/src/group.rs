@@ -46,24 +46,28 @@ pub trait Membership: Send + Sync {
     fn leave(self: Box<Self>);
 }
 
-/// The only member of every group: there is one process, and it owns everything.
-pub(crate) struct SoleMember {
+/// A member that owns the same for good, whatever others own: the only one of its group, or one that asks no group.
+pub struct FixedMember {
     assigned: watch::Sender<Assignment>,
 }
 
-impl SoleMember {
-    /// Owns all partitions of these topics.
-    pub(crate) fn of(log: &impl Log, topics: &[Topic]) -> Self {
+impl FixedMember {
+    /// Owns these.
+    pub fn new(partitions: BTreeSet<(Topic, u32)>) -> Self {
+        Self { assigned: watch::Sender::new(Assignment { generation: 1, partitions }) }
+    }
+
+    /// Owns all partitions of these topics: there is one process.
+    pub(crate) fn of_all(log: &impl Log, topics: &[Topic]) -> Self {
         let all = |topic: &Topic| {
             let topic = *topic;
             (0..log.partitions(topic)).map(move |partition| (topic, partition))
         };
-        let partitions = topics.iter().flat_map(all).collect();
-        Self { assigned: watch::Sender::new(Assignment { generation: 1, partitions }) }
+        Self::new(topics.iter().flat_map(all).collect())
     }
 }
 
-impl Membership for SoleMember {
+impl Membership for FixedMember {
     fn assigned(&self) -> watch::Receiver<Assignment> {
         self.assigned.subscribe()
     }

@@ -29,7 +29,7 @@ pub use embedded::bulk::{BulkLog, BulkPlan};
 pub use embedded::config::EmbeddedConfig;
 pub use embedded::read_only::ReadOnlyLog;
 pub use error::{AppendError, LogError};
-pub use group::{Assignment, Groups, Membership};
+pub use group::{Assignment, FixedMember, Groups, Membership};
 pub use kafka::KafkaLog;
 pub use kafka::config::KafkaConfig;
 pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange, StoredRecord, Wake};

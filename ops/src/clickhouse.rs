@@ -57,7 +57,7 @@ pub fn run(args: &ClickHouseArgs) -> Result<()> {
     }
     let settings = ArchiveSettings { database: args.database.clone(), ..ArchiveSettings::default() };
     let archive = EmbeddedArchive::open(&engine, settings).context("cannot open the engine")?;
-    let config = HttpConfig { listen: args.listen, writable: !args.read_only, credentials };
+    let config = HttpConfig { listen: args.listen, writable: !args.read_only, limits: engine.analyst, credentials };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.context("cannot start threads")?.block_on(async {
         let port = http::serve(&config, &archive).await.with_context(|| format!("cannot listen on {}", args.listen))?;

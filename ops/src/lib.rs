@@ -1,7 +1,7 @@
 //! The parts of the `tidings` program.
 //!
 //! - [`node`]: `up`, everything in one process. [`config`]: file, environment and flags, and the generated reference.
-//! - [`clickhouse`]: the archive's engine as a server of its own.
+//! - [`clickhouse`]: the archive's engine as a server of its own. [`sql`]: asking it.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
 //! - [`replay`]: the log read back.
@@ -19,3 +19,4 @@ pub mod progress;
 pub mod replay;
 #[cfg(feature = "simulation")]
 pub mod simulate;
+pub mod sql;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidings_ops::{chat, check, clickhouse, config, load, node, plan, replay};
+use tidings_ops::{chat, check, clickhouse, config, load, node, plan, replay, sql};
 
 /// Tidings: a messaging backend in which everything is an event on a log.
 #[derive(Debug, Parser)]
@@ -26,6 +26,8 @@ enum Command {
     /// Run the archive's engine as a ClickHouse server of its own.
     #[command(name = "clickhouse")]
     ClickHouse(clickhouse::ClickHouseArgs),
+    /// Ask the archive in SQL: one statement, a file, or a prompt.
+    Sql(sql::SqlArgs),
     /// Chat from the terminal.
     Chat(chat::ChatArgs),
     /// Load a server over real sockets and measure it.
@@ -61,6 +63,9 @@ fn main() -> ExitCode {
         Command::Dataflow(args) => node::run(args, node::Roles::DATAFLOW),
         Command::Project(args) => node::run(args, node::Roles::PROJECT),
         Command::ClickHouse(args) => clickhouse::run(args),
+        Command::Sql(args) => {
+            return sql::run(args).unwrap_or_else(|error| failed(&error));
+        }
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
         Command::Check(args) => check::run(args),
@@ -73,11 +78,13 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }
 
 #[allow(clippy::print_stdout, reason = "the program's output")]

@@ -98,6 +98,10 @@ pub const KAFKA_BATCH_BYTES: usize = 1024 * 1024;
 pub const KAFKA_PATIENT_FETCH_BYTES: usize = 256 * 1024;
 /// See [`KAFKA_PATIENT_FETCH_BYTES`].
 pub const KAFKA_PATIENT_FETCH_WAIT: Duration = Duration::from_millis(250);
+/// How long a reader of Kafka may have nothing before it is asked whether there is more: at first, and at the most.
+pub const KAFKA_SILENCE_MIN: Duration = Duration::from_secs(3);
+/// See [`KAFKA_SILENCE_MIN`].
+pub const KAFKA_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Readers of one partition of Kafka in one process, of each kind. Over: no more can be opened.
 pub const KAFKA_READERS_PER_PARTITION_MAX: usize = 16;
 /// Who waits to be told what a partition of Kafka holds, in one process. Over: `unavailable`.
@@ -318,8 +322,14 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const ARCHIVE_BATCH_ROWS_MAX: usize = 65_536;
 /// Bytes of one insert.
 pub const ARCHIVE_BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How old a row may grow before it is inserted.
-pub const ARCHIVE_BATCH_AGE_MAX: Duration = Duration::from_secs(1);
+/// From the start of one insert to the start of the next, at the least, unless there is a whole batch: what comes meanwhile
+/// goes into one insert. A row is to be seen within two seconds of its event, on a busy machine too.
+pub const ARCHIVE_BATCH_INTERVAL: Duration = Duration::from_millis(600);
+/// How long the first record after a pause waits for those that come with it.
+pub const ARCHIVE_BATCH_GATHER: Duration = Duration::from_millis(100);
+/// Records of a partition of `signals` without a session in them that the archive reads before it writes down how far it
+/// is. After a restart it reads so many again at the most.
+pub const ARCHIVE_ROWLESS_RECORDS_MAX: u64 = 10_000;
 /// A call to the archive. Over: `unavailable`.
 pub const ARCHIVE_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// An insert into the archive. Over: it is tried again.
@@ -345,8 +355,12 @@ pub const ARCHIVE_SQL_CONNECTIONS_MAX: usize = 64;
 pub const ARCHIVE_SQL_QUERIES_MAX: usize = 2;
 /// See [`ARCHIVE_SQL_QUERIES_MAX`].
 pub const ARCHIVE_SQL_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How long an analyst's SQL statement may run. Over: cancelled.
+/// How long an analyst's SQL statement may run: a setting's default. Over: cancelled.
 pub const ARCHIVE_SQL_TIME_MAX: Duration = Duration::from_secs(60);
+/// Rows of the result of an analyst's SQL statement: a setting's default. Over: refused.
+pub const ARCHIVE_SQL_RESULT_ROWS_MAX: u64 = 1_000_000;
+/// Rows that an analyst's SQL statement reads from tables: a setting's default. Over: refused.
+pub const ARCHIVE_SQL_ROWS_TO_READ_MAX: u64 = 2_000_000_000;
 /// Threads of one SQL statement.
 pub const ARCHIVE_SQL_THREADS_MAX: usize = 2;
 /// An analyst's SQL statement, in bytes. Over: 400.

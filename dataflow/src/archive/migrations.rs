@@ -13,9 +13,15 @@ pub struct Migration {
 }
 
 /// All migrations, in order. One that was released is never changed: another one is added.
-pub const MIGRATIONS: [Migration; 2] = [
+pub const MIGRATIONS: [Migration; 4] = [
     Migration { version: 1, name: "tables", sql: include_str!("../../../schemas/sql/0001_tables.sql") },
     Migration { version: 2, name: "views", sql: include_str!("../../../schemas/sql/0002_views.sql") },
+    Migration { version: 3, name: "sessions", sql: include_str!("../../../schemas/sql/0003_sessions.sql") },
+    Migration {
+        version: 4,
+        name: "views_for_people",
+        sql: include_str!("../../../schemas/sql/0004_views_for_people.sql"),
+    },
 ];
 
 /// Where a database's record of its migrations is kept.
@@ -31,11 +37,12 @@ ORDER BY version
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1";
 
 /// The tables whose rows age, and the column that they age by.
-pub const AGEING_TABLES: [(&str, &str); 4] = [
+pub const AGEING_TABLES: [(&str, &str); 5] = [
     ("timeline_entries", "sent_at"),
     ("message_changes", "sent_at"),
     ("inbox_entries", "at"),
     ("receipts", "moved_at"),
+    ("session_events", "at"),
 ];
 
 /// Why a database's schema cannot be used.

@@ -3,12 +3,13 @@
 //! - [`store`]: the port. [`sql`]: its implementation, over whatever runs the statements.
 //! - [`embedded`]: the embedded engine, with its [`threads`]. [`clickhouse`]: a ClickHouse server, over HTTP.
 //! - [`projection`]: the consumer that writes the archive from the log.
-//! - [`http`]: a local ClickHouse-compatible port for analysts' tools.
+//! - [`analyst`]: what an analyst's query may take and see. [`http`]: a local ClickHouse-compatible port for analysts' tools.
 //! - [`libchdb`]: the ClickHouse engine as a shared library, behind a thin safe wrapper.
 //! - [`migrations`]: the schema, from `schemas/sql/`. [`tables`]: its tables as inserts and reads see them.
 //! - [`rows`]: from the log's records to rows and back. [`row_binary`]: the format of rows on their way in and out.
 //! - [`conformance`]: what every implementation of the port must pass.
 
+pub mod analyst;
 pub mod clickhouse;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -24,6 +25,7 @@ pub mod store;
 pub mod tables;
 mod threads;
 
+pub use analyst::AnalystLimits;
 pub use clickhouse::{ClickHouseArchive, ClickHouseConfig};
 pub use embedded::{ArchiveSettings, EmbeddedArchive};
 pub use store::{Archive, ArchiveError, Batch};

@@ -22,6 +22,11 @@ impl RowBinaryWriter {
         self.raw(&value.to_le_bytes())
     }
 
+    /// `Bool`.
+    pub fn bool(&mut self, value: bool) -> &mut Self {
+        self.raw(&[u8::from(value)])
+    }
+
     /// `DateTime64(3)`: milliseconds since the Unix epoch.
     pub fn time_ms(&mut self, value: i64) -> &mut Self {
         self.raw(&value.to_le_bytes())

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tidings_schemas::{
     ids::unpack_user_ids,
-    wire::{self, MembershipAction, Role, entry, event, inbox_item, inbox_row},
+    wire::{self, MembershipAction, Role, entry, event, inbox_item, inbox_row, signal},
 };
 
 use super::{
@@ -95,6 +95,25 @@ impl RowSet {
                 row.uuid(id(reference.conversation_id)).u64(reference.seq).uuid(id(reference.message_id));
                 row.string(&receipt).u32(events.partition).u64(events.offset);
             }
+        }
+    }
+
+    /// The rows of a record of `signals` at that place: sessions that were opened and closed. Heartbeats, which are as many
+    /// as there are seconds, and what else is true for a moment only, make none.
+    pub fn push_signals(&mut self, record: &wire::SignalRecord, partition: u32, offset: u64) {
+        for signal in &record.signals {
+            let (user, session, kind, device, is_clean) = match &signal.body {
+                Some(signal::Body::SessionOpened(opened)) => {
+                    (opened.user_id, opened.session_id, "opened", opened.device_id.as_str(), false)
+                }
+                Some(signal::Body::SessionClosed(closed)) => {
+                    (closed.user_id, closed.session_id, "closed", "", closed.clean)
+                }
+                _ => continue,
+            };
+            let row = self.row(Table::SessionEvents);
+            row.uuid(id(user)).u64(session).string(kind).time_ms(record.stamped_at_ms).string(device).bool(is_clean);
+            row.u32(record.edge_id).u64(record.edge_run).u32(partition).u64(offset);
         }
     }
 

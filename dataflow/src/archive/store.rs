@@ -19,7 +19,7 @@ use super::{migrations::MigrationError, row_binary::RowBinaryError, tables::Tabl
 /// Records of one partition that a batch holds the rows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceRange {
-    /// `timeline` or `inbox`.
+    /// `timeline`, `inbox` or `signals`.
     pub topic: Topic,
     /// The partition of it.
     pub partition: u32,

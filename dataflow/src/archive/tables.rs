@@ -11,11 +11,14 @@ pub enum Table {
     Receipts,
     /// Updates, by recipient.
     InboxEntries,
+    /// Sessions that were opened and closed, by user.
+    SessionEvents,
 }
 
 impl Table {
     /// All of them, in the order in which a batch inserts them.
-    pub const ALL: [Self; 4] = [Self::TimelineEntries, Self::MessageChanges, Self::Receipts, Self::InboxEntries];
+    pub const ALL: [Self; 5] =
+        [Self::TimelineEntries, Self::MessageChanges, Self::Receipts, Self::InboxEntries, Self::SessionEvents];
 
     /// The table's name.
     pub fn name(self) -> &'static str {
@@ -24,6 +27,7 @@ impl Table {
             Self::MessageChanges => "message_changes",
             Self::Receipts => "receipts",
             Self::InboxEntries => "inbox_entries",
+            Self::SessionEvents => "session_events",
         }
     }
 
@@ -46,6 +50,9 @@ impl Table {
                 "recipient_id, offset, at, kind, conversation_id, seq, message_id, receipt, events_partition, \
                  events_offset"
             }
+            Self::SessionEvents => {
+                "user_id, session_id, kind, at, device_id, is_clean, edge_id, edge_run, source_partition, source_offset"
+            }
         }
     }
 
@@ -56,6 +63,7 @@ impl Table {
             Self::MessageChanges => "conversation_id, seq, source_partition, source_offset",
             Self::Receipts => "conversation_id, user_id, source_partition, source_offset",
             Self::InboxEntries => "recipient_id, offset",
+            Self::SessionEvents => "user_id, session_id, kind, source_partition, source_offset",
         }
     }
 }

@@ -61,8 +61,11 @@ impl CheckpointWriter {
     /// Takes the shard over: repeats the newest manifest under a number of its own, so that whoever wrote before finds
     /// that it is not the owner any more. What the shard is then built from is told by [`CheckpointWriter::go_on_from`].
     ///
+    /// A store that can be read but takes nothing (its disk is full) keeps no shard from running: then the writer
+    /// takes over later ([`CheckpointWriter::is_owner`]).
+    ///
     /// # Errors
-    /// [`CheckpointError::Store`] when the store fails.
+    /// [`CheckpointError::Store`] when the store cannot be read.
     pub async fn take_over(
         store: CheckpointStore,
         shard: ShardId,
@@ -96,11 +99,19 @@ impl CheckpointWriter {
                     writer.manifest(Vec::new(), &positions)
                 }
             };
-            if writer.put_manifest(&manifest).await? {
-                writer.sequence += 1;
-                return Ok(writer);
+            match writer.put_manifest(&manifest).await {
+                Ok(true) => {
+                    writer.sequence += 1;
+                    return Ok(writer);
+                }
+                // Somebody else was quicker.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%shard, %error, "the checkpoints can be read but not written: taken over later");
+                    writer.superseded_by = Some(sequences.first().copied().unwrap_or_default());
+                    return Ok(writer);
+                }
             }
-            // Somebody else was quicker.
         }
     }
 
@@ -115,6 +126,11 @@ impl CheckpointWriter {
             }
         }
         Ok(None)
+    }
+
+    /// Whether it has taken the shard over. If not, it does so with a full snapshot, and writes no other before.
+    pub fn is_owner(&self) -> bool {
+        self.superseded_by.is_none()
     }
 
     /// The parts that the shard was built from: the next checkpoint adds to them.

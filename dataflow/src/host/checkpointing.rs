@@ -86,7 +86,7 @@ impl Checkpointing {
         taken: Vec<InputPosition>,
     ) -> Self {
         let (to_task, snapshots) = mpsc::channel(2);
-        let state = Arc::new(AtomicU8::new(IDLE));
+        let state = Arc::new(AtomicU8::new(if writer.is_owner() { IDLE } else { LOST }));
         let (stopping, is_stopping) = watch::channel(false);
         let writing = Writing {
             shard,

@@ -55,6 +55,10 @@ pub struct HostConfig {
     /// Worker threads; a shard goes to the one with the fewest. Never more than the machine has cores to spare: parked
     /// threads that share a core cost milliseconds.
     pub worker_threads: usize,
+    /// In a fleet: the shards of these partitions (of `events` and of `fanout`) run here whoever else runs them, and
+    /// not those that the group of the dataflow processes deals out: `[0, 1]`. For a fixed deal, where every partition
+    /// must be named by some process, and for emergencies. Left out: the group's share.
+    pub partitions: Option<BTreeSet<u32>>,
     /// Settings of the conversations stage.
     pub conversations: ConversationsConfig,
     /// Settings of the recipients stage.
@@ -67,6 +71,7 @@ impl Default for HostConfig {
     fn default() -> Self {
         Self {
             worker_threads: 1,
+            partitions: None,
             conversations: ConversationsConfig::default(),
             recipients: RecipientsConfig::default(),
             checkpoints: CheckpointConfig::default(),

@@ -1,12 +1,14 @@
 //! One shard's way back to the log.
 //!
-//! One append is on its way at a time; what the shard gives out meanwhile waits, and goes together in the next, which
-//! the log's own thread begins as soon as it has done the one before. So an append that failed is simply tried again:
-//! nothing later has passed it, and the consumers' watermarks stay right.
+//! What a shard gives out goes to the log in groups. A group is two calls of the log: what is derived (timeline, fan-out,
+//! inbox), and what edges are told of it.
 //!
-//! What a shard tells edges goes with the rest as one call of the log, which keeps it back until the rest is durable: a
-//! verdict is told when its entry stands in the timeline. A push need not wait for that: its entry stands there, and its
-//! number follows from the order of the fan-out, which is durable. So the recipients' pushes are a call of their own.
+//! - One group's derived records are on their way at a time; what the shard gives out meanwhile waits, and goes together in
+//!   the next group, which the log's own thread begins as soon as the one before is durable. So an append that failed is
+//!   simply tried again: nothing later has passed it, and the consumers' watermarks stay right.
+//! - A verdict is told when its entry stands in the timeline. The next group need not wait until it is told.
+//! - A push need not wait at all: its entry stands in the timeline, and its number follows from the order of the fan-out,
+//!   which is durable.
 
 use std::{
     collections::VecDeque,
@@ -39,31 +41,132 @@ struct Batch {
     positions: Option<Vec<InputPosition>>,
 }
 
+/// The two calls of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Call {
+    /// What is derived.
+    Derived,
+    /// What edges are told.
+    Told,
+}
+
+/// How far a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    OnItsWay,
+    /// To be tried again.
+    Failed,
+    Durable,
+}
+
+/// Batches that are appended together, kept until all of them is durable.
+struct Group {
+    number: u64,
+    batches: Vec<Batch>,
+    derived: Phase,
+    told: Phase,
+    since: Duration,
+}
+
+impl Group {
+    fn phase(&mut self, call: Call) -> &mut Phase {
+        match call {
+            Call::Derived => &mut self.derived,
+            Call::Told => &mut self.told,
+        }
+    }
+
+    /// The records of a call. Cheap: a record is two shared slices.
+    fn records(&self, call: Call) -> Vec<NewRecord> {
+        let is_of_call = |record: &&NewRecord| (record.topic == Topic::Deliveries) == (call == Call::Told);
+        self.batches.iter().flat_map(|batch| &batch.records).filter(is_of_call).cloned().collect()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.derived == Phase::Failed || self.told == Phase::Failed
+    }
+
+    fn is_durable(&self) -> bool {
+        self.derived == Phase::Durable && self.told == Phase::Durable
+    }
+}
+
+/// A call that is to be made.
+type Due = (u64, Call, Vec<NewRecord>);
+
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Batch>,
-    /// The batches that the append on its way is made of, kept to try again.
-    on_its_way: Vec<Batch>,
-    /// The calls that it is made of and that are not answered, and what the first one that failed said.
-    calls: usize,
-    since: Duration,
-    call_failed: Option<AppendError>,
+    /// In order. The derived records of all but the last are durable.
+    groups: VecDeque<Group>,
+    next_number: u64,
     pending_bytes: usize,
     durable: Vec<InputPosition>,
     failed: Option<AppendError>,
-    /// Somebody waits for the append on its way to end.
+    /// Somebody waits for groups to become durable.
     is_awaited: bool,
     /// The shard is not run here any more: nothing further is begun.
     is_closed: bool,
 }
 
 impl State {
-    /// A batch is durable.
-    fn reach(&mut self, batch: Batch) {
-        self.pending_bytes -= batch.bytes;
-        if let Some(positions) = batch.positions {
-            self.durable = positions;
+    /// Forms the next group, if it is its turn.
+    fn next_group(&mut self, now: Duration) {
+        let is_held_up = |group: &Group| group.has_failed() || group.derived != Phase::Durable;
+        if self.is_closed || self.waiting.is_empty() || self.groups.iter().any(is_held_up) {
+            return;
         }
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while let Some(batch) = self.waiting.front() {
+            if bytes > 0 && bytes + batch.bytes > SHARD_APPEND_BYTES_MAX {
+                break;
+            }
+            bytes += batch.bytes;
+            batches.extend(self.waiting.pop_front());
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        let (derived, told) = (Phase::Waiting, Phase::Waiting);
+        self.groups.push_back(Group { number, batches, derived, told, since: now });
+    }
+
+    /// The calls that are to be made now. `pushes_wait`: edges are told when the rest is durable.
+    fn due(&mut self, pushes_wait: bool) -> Vec<Due> {
+        let mut due = Vec::new();
+        if self.is_closed {
+            return due;
+        }
+        for group in &mut self.groups {
+            for call in [Call::Derived, Call::Told] {
+                if *group.phase(call) != Phase::Waiting
+                    || (call == Call::Told && pushes_wait && group.derived != Phase::Durable)
+                {
+                    continue;
+                }
+                let records = group.records(call);
+                *group.phase(call) = if records.is_empty() { Phase::Durable } else { Phase::OnItsWay };
+                if !records.is_empty() {
+                    due.push((group.number, call, records));
+                }
+            }
+        }
+        due
+    }
+
+    /// Takes out the groups that are durable, with all before them. Gives when each was begun.
+    fn reach(&mut self) -> Vec<Duration> {
+        let mut begun = Vec::new();
+        while let Some(group) = self.groups.pop_front_if(|group| group.is_durable()) {
+            begun.push(group.since);
+            for batch in group.batches {
+                self.pending_bytes -= batch.bytes;
+                if let Some(positions) = batch.positions {
+                    self.durable = positions;
+                }
+            }
+        }
+        begun
     }
 }
 
@@ -123,7 +226,7 @@ impl Output {
         self.retry_at
     }
 
-    /// Takes what a shard gave out up to these positions, and begins to append it if nothing is on its way.
+    /// Takes what a shard gave out up to these positions, and begins to append it if it is its turn.
     pub(super) fn push(&mut self, records: Vec<NewRecord>, positions: Vec<InputPosition>) {
         {
             let mut state = self.shared.lock();
@@ -142,9 +245,7 @@ impl Output {
             state.pending_bytes += piece.bytes;
             state.waiting.push_back(piece);
         }
-        if self.retry_at.is_none() {
-            Shared::begin(&self.shared);
-        }
+        Shared::go_on(&self.shared);
     }
 
     /// Sees to an append that failed: tries it again when it is due. Gives back a failure that is new.
@@ -152,7 +253,7 @@ impl Output {
         let failed = {
             let mut state = self.shared.lock();
             let failed = state.failed.take();
-            if failed.is_none() && state.on_its_way.is_empty() && self.retry_at.is_none() {
+            if failed.is_none() && state.groups.is_empty() && self.retry_at.is_none() {
                 self.retry_delay = RETRY_DELAY_MIN;
             }
             failed
@@ -162,7 +263,7 @@ impl Output {
             self.retry_delay = (self.retry_delay * 2).min(RETRY_DELAY_MAX);
         } else if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
-            Shared::begin(&self.shared);
+            Shared::retry(&self.shared);
         }
         failed
     }
@@ -185,88 +286,61 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins to append what waits, unless an append is on its way or has failed and is not due.
-    fn begin(self: &Arc<Self>) {
-        let calls = {
+    /// Makes the calls whose turn it is.
+    fn go_on(self: &Arc<Self>) {
+        let due = {
             let mut state = self.lock();
-            if !state.on_its_way.is_empty() || state.failed.is_some() || state.is_closed {
-                return;
+            let now = self.clock.monotonic();
+            state.next_group(now);
+            let mut due = state.due(self.pushes_wait);
+            // Nothing is derived from some inputs: then what edges are told of them need not wait, nor what is behind.
+            due.extend(state.due(self.pushes_wait));
+            let begun = state.reach();
+            if !begun.is_empty() {
+                self.reached(&mut state, &begun);
             }
-            let mut bytes = 0;
-            let mut records = Vec::new();
-            while let Some(batch) = state.waiting.front() {
-                if bytes > 0 && bytes + batch.bytes > SHARD_APPEND_BYTES_MAX {
-                    break;
-                }
-                bytes += batch.bytes;
-                // Cheap: a record is two shared slices.
-                records.extend_from_slice(&batch.records);
-                if let Some(batch) = state.waiting.pop_front() {
-                    state.on_its_way.push(batch);
-                }
-            }
-            if records.is_empty() {
-                // Nothing followed from these inputs (and nothing is on its way before them).
-                for batch in mem::take(&mut state.on_its_way) {
-                    state.reach(batch);
-                }
-                self.wake_if_awaited(&mut state);
-                return;
-            }
-            let mut calls = Vec::with_capacity(2);
-            if !self.pushes_wait {
-                calls.push(records.extract_if(.., |record| record.topic == Topic::Deliveries).collect());
-            }
-            calls.push(records);
-            calls.retain(|records: &Vec<NewRecord>| !records.is_empty());
-            state.calls = calls.len();
-            state.since = self.clock.monotonic();
-            calls
+            due
         };
         // Not under the lock: a refused call is answered at once, on this thread.
-        for records in calls {
+        for (number, call, records) in due {
             let shared = Arc::clone(self);
-            self.log.append_with(records, Box::new(move |result| shared.answered(result.map(drop))));
+            self.log.append_with(records, Box::new(move |result| shared.answered(number, call, result.map(drop))));
         }
     }
 
-    /// A call is answered, and with the last one the append has ended: goes on with the next, or leaves it to the worker
-    /// to try again.
-    fn answered(self: &Arc<Self>, result: Result<(), AppendError>) {
+    /// A call is answered: goes on with what waited for it, or leaves it to the worker to try again.
+    fn answered(self: &Arc<Self>, number: u64, call: Call, result: Result<(), AppendError>) {
         let mut state = self.lock();
-        state.calls -= 1;
+        let Some(group) = state.groups.iter_mut().find(|group| group.number == number) else { return };
+        *group.phase(call) = if result.is_ok() { Phase::Durable } else { Phase::Failed };
         if let Err(error) = result {
-            state.call_failed.get_or_insert(error);
+            state.failed = Some(error);
+            drop(state);
+            return self.waker.wake();
         }
-        if state.calls > 0 {
-            return;
-        }
-        let batches = mem::take(&mut state.on_its_way);
-        match state.call_failed.take() {
-            None => {
-                let took = self.clock.monotonic().saturating_sub(state.since);
-                self.append_seconds.observe(took.as_secs_f64());
-                for batch in batches {
-                    state.reach(batch);
-                }
-                self.wake_if_awaited(&mut state);
-                drop(state);
-                self.begin();
-            }
-            Some(error) => {
-                // Back in front of what came since.
-                for batch in batches.into_iter().rev() {
-                    state.waiting.push_front(batch);
-                }
-                state.failed = Some(error);
-                drop(state);
-                self.waker.wake();
-            }
-        }
+        let begun = state.reach();
+        self.reached(&mut state, &begun);
+        drop(state);
+        self.go_on();
     }
 
-    fn wake_if_awaited(&self, state: &mut State) {
-        if mem::take(&mut state.is_awaited) {
+    /// Tries again what failed.
+    fn retry(self: &Arc<Self>) {
+        for group in &mut self.lock().groups {
+            for call in [Call::Derived, Call::Told] {
+                let phase = group.phase(call);
+                if *phase == Phase::Failed {
+                    *phase = Phase::Waiting;
+                }
+            }
+        }
+        self.go_on();
+    }
+
+    fn reached(&self, state: &mut State, begun: &[Duration]) {
+        let now = self.clock.monotonic();
+        begun.iter().for_each(|since| self.append_seconds.observe(now.saturating_sub(*since).as_secs_f64()));
+        if !begun.is_empty() && mem::take(&mut state.is_awaited) {
             self.waker.wake();
         }
     }
@@ -334,10 +408,10 @@ mod tests {
         let mut output = output(&log, false);
         let positions = give(&mut output, &[Topic::Inbox, Topic::Deliveries, Topic::Inbox], 1);
         let mut calls = log.take();
-        assert_eq!(calls[0].0, [Topic::Deliveries]);
-        assert_eq!(calls[1].0, [Topic::Inbox, Topic::Inbox]);
+        assert_eq!(calls[0].0, [Topic::Inbox, Topic::Inbox]);
+        assert_eq!(calls[1].0, [Topic::Deliveries]);
         give(&mut output, &[Topic::Inbox], 2);
-        (calls.remove(0).1)(Ok(vec![0]));
+        (calls.remove(1).1)(Ok(vec![0]));
         assert!(!output.is_durable(&positions) && log.take().is_empty(), "the inbox is still on its way");
         (calls.remove(0).1)(Ok(vec![0, 1]));
         assert!(output.is_durable(&positions));
@@ -345,29 +419,76 @@ mod tests {
     }
 
     #[test]
-    fn when_one_of_the_calls_fails_all_is_tried_again() {
+    fn of_two_calls_the_one_that_failed_is_tried_again() {
         let log = Arc::new(Calls::default());
         let mut output = output(&log, false);
         let positions = give(&mut output, &[Topic::Inbox, Topic::Deliveries], 1);
         let mut calls = log.take();
         (calls.remove(0).1)(Err(AppendError::Full));
-        assert!(output.step(Duration::ZERO).is_none(), "the other is not answered yet");
-        (calls.remove(0).1)(Ok(vec![0]));
         assert!(matches!(output.step(Duration::ZERO), Some(AppendError::Full)));
+        (calls.remove(0).1)(Ok(vec![0]));
         assert!(output.step(RETRY_DELAY_MIN).is_none());
-        let again = log.take();
-        assert_eq!(again.len(), 2);
-        again.into_iter().for_each(|(topics, on_appended)| on_appended(Ok(vec![1; topics.len()])));
+        let mut again = log.take();
+        assert_eq!((again.len(), &again[0].0[..]), (1, &[Topic::Inbox][..]));
+        (again.remove(0).1)(Ok(vec![1]));
         assert!(output.is_durable(&positions));
     }
 
     #[test]
-    fn verdicts_go_with_the_timeline_as_one_call() {
+    fn verdicts_go_when_the_timeline_is_durable_and_hold_nothing_up() {
         let log = Arc::new(Calls::default());
-        give(&mut output(&log, true), &[Topic::Timeline, Topic::Deliveries], 1);
-        assert_eq!(
-            log.take().into_iter().map(|(topics, _)| topics).collect::<Vec<_>>(),
-            [[Topic::Timeline, Topic::Deliveries]]
-        );
+        let mut output = output(&log, true);
+        let first = give(&mut output, &[Topic::Timeline, Topic::Deliveries, Topic::Fanout], 1);
+        let second = give(&mut output, &[Topic::Timeline, Topic::Deliveries], 2);
+        let mut calls = log.take();
+        assert_eq!(calls.len(), 1);
+        assert_eq!(calls[0].0, [Topic::Timeline, Topic::Fanout]);
+        (calls.remove(0).1)(Ok(vec![0, 0]));
+        let mut calls = log.take();
+        assert_eq!(calls.iter().map(|(topics, _)| topics[0]).collect::<Vec<_>>(), [Topic::Deliveries, Topic::Timeline]);
+        // The second is durable before the verdicts of the first: that is not yet a place to go on from.
+        (calls.remove(1).1)(Ok(vec![1]));
+        let mut verdicts = log.take();
+        (verdicts.remove(0).1)(Ok(vec![1]));
+        assert!(!output.is_durable(&second) && !output.is_durable(&first));
+        (calls.remove(0).1)(Err(AppendError::Full));
+        assert!(matches!(output.step(Duration::ZERO), Some(AppendError::Full)));
+        assert!(output.step(RETRY_DELAY_MIN).is_none());
+        let mut again = log.take();
+        assert_eq!(again[0].0, [Topic::Deliveries], "only what failed");
+        (again.remove(0).1)(Ok(vec![2]));
+        assert!(output.is_durable(&second) && log.take().is_empty());
+    }
+
+    #[test]
+    fn nothing_passes_what_failed_and_nothing_begins_when_the_shard_is_gone() {
+        let log = Arc::new(Calls::default());
+        let mut output = output(&log, true);
+        give(&mut output, &[Topic::Timeline], 1);
+        let mut calls = log.take();
+        (calls.remove(0).1)(Err(AppendError::Full));
+        give(&mut output, &[Topic::Timeline, Topic::Timeline], 2);
+        assert!(log.take().is_empty(), "it would pass the first");
+        let _ = output.step(Duration::ZERO);
+        let _ = output.step(RETRY_DELAY_MIN);
+        let mut calls = log.take();
+        assert_eq!(calls[0].0.len(), 1);
+        drop(output);
+        (calls.remove(0).1)(Ok(vec![0]));
+        assert!(log.take().is_empty());
+    }
+
+    #[test]
+    fn what_nothing_follows_from_is_reached_at_once_and_in_its_turn() {
+        let log = Arc::new(Calls::default());
+        let mut output = output(&log, true);
+        let nothing = give(&mut output, &[], 1);
+        assert!(output.is_durable(&nothing));
+        let refusals = give(&mut output, &[Topic::Deliveries], 2);
+        let mut calls = log.take();
+        let later = give(&mut output, &[], 3);
+        assert!(!output.is_durable(&refusals) && !output.is_durable(&later));
+        (calls.remove(0).1)(Ok(vec![0]));
+        assert!(output.is_durable(&later));
     }
 }

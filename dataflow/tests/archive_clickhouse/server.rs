@@ -36,6 +36,7 @@ async fn child() {
         listen: SocketAddr::from(([127, 0, 0, 1], env::var(PORT).unwrap().parse().unwrap())),
         writable: true,
         credentials: Some(Credentials::new(USER, PASSWORD)),
+        ..HttpConfig::default()
     };
     let handle = serve(&config, &archive).await.unwrap();
     println!("\nlistening {}", handle.address());

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod damage;
+mod full_store;
 #[path = "../conversations/history.rs"]
 mod history;
 mod ownership;

@@ -19,16 +19,16 @@ fn store() -> CheckpointStore {
 }
 
 /// A writer, and all that it was told so far: each offset writes a row of its own.
-struct Owner {
-    writer: CheckpointWriter,
-    next_offset: u64,
+pub(crate) struct Owner {
+    pub(crate) writer: CheckpointWriter,
+    pub(crate) next_offset: u64,
     saved: u64,
     is_superseded: bool,
 }
 
 impl Owner {
     /// Takes the shard over and loads the newest checkpoint.
-    async fn open(store: &CheckpointStore) -> Self {
+    pub(crate) async fn open(store: &CheckpointStore) -> Self {
         let clock = Arc::new(SystemClock::new());
         let mut writer = CheckpointWriter::take_over(store.clone(), SHARD, clock, (2, 3)).await.unwrap();
         let (next_offset, chain) = newest(store).await;
@@ -36,7 +36,7 @@ impl Owner {
         Self { writer, next_offset, saved: next_offset, is_superseded: false }
     }
 
-    async fn write(&mut self, is_full: bool) -> Result<(), CheckpointError> {
+    pub(crate) async fn write(&mut self, is_full: bool) -> Result<(), CheckpointError> {
         let mut parts = PartWriter::default();
         for offset in if is_full { 0 } else { self.saved }..self.next_offset {
             parts.put(&offset.to_be_bytes(), b"row");
@@ -47,7 +47,7 @@ impl Owner {
         Ok(())
     }
 
-    async fn advance(&mut self) -> Result<(), CheckpointError> {
+    pub(crate) async fn advance(&mut self) -> Result<(), CheckpointError> {
         self.next_offset += 1;
         self.write(false).await
     }
@@ -59,7 +59,7 @@ impl Owner {
 }
 
 /// Loads the newest checkpoint, and checks that it is whole.
-async fn newest(store: &CheckpointStore) -> (u64, Vec<tidings_schemas::wire::CheckpointPart>) {
+pub(crate) async fn newest(store: &CheckpointStore) -> (u64, Vec<tidings_schemas::wire::CheckpointPart>) {
     let sequences = store.sequences(SHARD).await.unwrap();
     let held = |_| OffsetRange { start: 0, end: u64::MAX };
     let restored = store.load(SHARD, sequences[0], held).await.unwrap();

@@ -2,8 +2,8 @@
 //! edge claims a free one in the topic `leases`; the order in its one partition decides who gets it (`table`), as it
 //! does for user names. So a fleet needs no other system to agree on, and losing the views loses no lease.
 //!
-//! A holder goes on while it cannot reach the log (nobody else can then claim, either) and learns from the log itself
-//! that it was overtaken: after a pause longer than the lease, say. Two edges that share a number for that moment do no
+//! A holder goes on while it cannot reach the log (when the log is down nobody else can claim, either; when only this edge
+//! is cut off, another may) and learns from the log itself that it was overtaken. Two edges that share a number for that moment do no
 //! harm, only work: a push names its recipients, and a verdict its request.
 
 mod table;

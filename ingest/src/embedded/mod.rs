@@ -63,7 +63,7 @@ use self::state::Visible;
 use self::stats::{Counters, Stats, add};
 use self::writer::Writer;
 use crate::error::{AppendError, LogError};
-use crate::group::{Groups, Membership, SoleMember};
+use crate::group::{FixedMember, Groups, Membership};
 use crate::log::{Log, LogReader, NewRecord, OffsetRange, OnAppended};
 
 const LOCK_FILE: &str = "lock";
@@ -278,7 +278,7 @@ impl Log for EmbeddedLog {
 
 impl Groups for EmbeddedLog {
     fn join(&self, _group: &str, topics: &[Topic]) -> Result<Box<dyn Membership>, LogError> {
-        Ok(Box::new(SoleMember::of(self, topics)))
+        Ok(Box::new(FixedMember::of_all(self, topics)))
     }
 }
 

@@ -140,6 +140,30 @@ impl Fetchers {
         }
     }
 
+    /// Gives a seat for one whose consumer is deaf. Nobody sits down at that one any more; it ends when all have left.
+    pub(crate) fn sit_elsewhere(
+        self: &Arc<Self>,
+        seat: &Seat,
+        from: u64,
+        on_nonempty: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Seat, LogError> {
+        let mut fetchers = self.fetchers.lock().unwrap_or_else(PoisonError::into_inner);
+        fetchers.retain(|fetcher| !Arc::ptr_eq(fetcher, &seat.fetcher));
+        drop(fetchers);
+        seat.fetcher.lock().is_closed = true;
+        let partition = u32::try_from(seat.partition).unwrap_or(0);
+        self.sit(seat.slot, &seat.topic, partition, from, on_nonempty)
+    }
+
+    /// Stops all fetching, as a consumer does that has gone deaf: for tests.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn deafen(&self) {
+        for fetcher in self.fetchers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let paused = fetcher.consumer.assignment().and_then(|list| fetcher.consumer.pause(&list));
+            assert!(paused.is_ok(), "{paused:?}");
+        }
+    }
+
     fn take(&self, slot: Slot) -> Result<Arc<Fetcher>, LogError> {
         let mut fetchers = self.fetchers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(fetcher) = fetchers.iter().find(|fetcher| fetcher.lock().taken.insert(slot)) {

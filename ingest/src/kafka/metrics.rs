@@ -42,6 +42,7 @@ fn encode(stats: &Stats, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         ("groups", "Groups of records of one partition that were on their way together", stats.groups_total),
         ("read_records", "Records read", stats.read_records_total),
         ("read_bytes", "Keys and values read", stats.read_bytes_total),
+        ("readers_moved", "Readers given another consumer because nothing came", stats.readers_moved_total),
         ("client_errors", "Lost connections and other complaints of the clients", stats.client_errors_total),
     ];
     for (name, help, value) in counters {

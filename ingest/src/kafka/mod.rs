@@ -24,6 +24,7 @@ mod pacer;
 mod producer;
 mod ranges;
 mod reader;
+mod silence;
 mod slots;
 mod topics;
 mod watermark;
@@ -146,6 +147,13 @@ impl KafkaLog {
         let (queue_records, queue_bytes) = self.appender.as_ref().map_or((0, 0), |appender| appender.depth());
         let (queue_records, queue_bytes) = (queue_records as u64, queue_bytes as u64);
         Stats { queue_records, queue_bytes, ..self.counters.totals() }
+    }
+
+    /// Stops all fetching of the readers that are open, as consumers do that have gone deaf: for tests.
+    #[cfg(feature = "conformance")]
+    pub fn deafen(&self) {
+        self.fetchers.deafen();
+        self.patient_fetchers.deafen();
     }
 
     fn open_reader(

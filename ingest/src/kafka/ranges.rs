@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -14,6 +14,7 @@ use tidings_schemas::limits::KAFKA_RANGES_WAITING_MAX;
 use tidings_schemas::topics::Topic;
 
 use super::client::Context;
+use super::silence::Silence;
 use super::slots::{Slot, Slots};
 use super::stats::Counters;
 use crate::error::LogError;
@@ -21,6 +22,8 @@ use crate::log::{OffsetRange, OnRange};
 
 /// How often the client's own messages are looked at while nobody asks anything.
 const SERVE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often silent readers are looked after.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Before a partition without a leader is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -41,6 +44,8 @@ pub(crate) struct Ranges {
     waiting: Mutex<Waiting>,
     came: Condvar,
     is_closed: AtomicBool,
+    /// Readers to be looked after.
+    pub(crate) silence: Silence,
 }
 
 impl Ranges {
@@ -51,7 +56,16 @@ impl Ranges {
         timeout: Duration,
     ) -> Arc<Self> {
         let (waiting, came) = (Mutex::default(), Condvar::new());
-        Arc::new(Self { client, slots, names, timeout, waiting, came, is_closed: AtomicBool::new(false) })
+        Arc::new(Self {
+            client,
+            slots,
+            names,
+            timeout,
+            waiting,
+            came,
+            is_closed: AtomicBool::new(false),
+            silence: Silence::default(),
+        })
     }
 
     /// Starts the thread that asks for those who do not wait themselves.
@@ -97,6 +111,7 @@ impl Ranges {
 
     fn run(&self) {
         let all: Vec<(Topic, u32)> = self.slots.all().collect();
+        let mut looked = now();
         loop {
             let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let is_idle = |waiting: &mut Waiting| waiting.count == 0 && !self.is_closed.load(Ordering::Acquire);
@@ -117,6 +132,11 @@ impl Ranges {
             if is_closed {
                 return;
             }
+            let now = now();
+            if now.saturating_duration_since(looked) >= LOOK_INTERVAL {
+                looked = now;
+                self.silence.look(now, |topic, partition| self.ask(topic, partition));
+            }
         }
     }
 
@@ -124,6 +144,12 @@ impl Ranges {
     fn serve(&self) {
         while self.client.poll(Duration::ZERO).is_some() {}
     }
+}
+
+/// For how often something is done, alone.
+#[allow(clippy::disallowed_methods, reason = "nothing that is written depends on it")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// The first offset that is kept and the next to be written. While the partition has no leader, or one that does not know

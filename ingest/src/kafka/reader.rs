@@ -12,6 +12,7 @@ use tidings_schemas::topics::Topic;
 
 use super::fetcher::{Fetchers, Seat};
 use super::ranges::Ranges;
+use super::silence::Watch;
 use super::slots::Slot;
 use super::stats::add;
 use crate::error::LogError;
@@ -24,7 +25,9 @@ pub(crate) struct KafkaReader {
     position: u64,
     ranges: Arc<Ranges>,
     signal: Arc<Signal>,
+    fetchers: Arc<Fetchers>,
     seat: Seat,
+    watch: Arc<Watch>,
     /// Met after records that had to be given out first.
     failed: Option<LogError>,
 }
@@ -32,7 +35,7 @@ pub(crate) struct KafkaReader {
 /// Between a partition's queue and who waits for it. librdkafka tells only that an empty queue has become nonempty, and
 /// tells it once: a reader that has not seen the queue empty since may not wait.
 #[derive(Default)]
-struct Signal {
+pub(crate) struct Signal {
     /// A wake-up is due when something comes: set by each look, taken by the wake-up.
     is_armed: AtomicBool,
     /// Something has come since the last look that found nothing.
@@ -57,8 +60,13 @@ impl Signal {
         }
     }
 
+    /// Whether something has come that was not taken.
+    pub(crate) fn has_more(&self) -> bool {
+        self.has_more.load(Ordering::SeqCst)
+    }
+
     /// Runs under the queue's lock.
-    fn came(&self) {
+    pub(crate) fn came(&self) {
         self.has_more.store(true, Ordering::SeqCst);
         if self.is_armed.swap(false, Ordering::SeqCst) {
             self.wake();
@@ -83,12 +91,25 @@ impl KafkaReader {
         from: u64,
     ) -> Result<Self, LogError> {
         let signal = Arc::new(Signal::default());
-        let on_nonempty = {
-            let signal = Arc::clone(&signal);
-            move || signal.came()
-        };
-        let seat = fetchers.sit(slot, name, partition, from, on_nonempty)?;
-        Ok(Self { topic, partition, position: from, ranges, signal, seat, failed: None })
+        let seat = fetchers.sit(slot, name, partition, from, came(&signal))?;
+        let watch = Watch::new(topic, partition, from, Arc::clone(&signal));
+        ranges.silence.watch(&watch);
+        let fetchers = Arc::clone(fetchers);
+        Ok(Self { topic, partition, position: from, ranges, signal, fetchers, seat, watch, failed: None })
+    }
+
+    /// Goes on at another consumer: this one gives nothing though there is more.
+    fn change_seat(&mut self) -> Result<(), LogError> {
+        let (topic, partition, position) = (self.topic.name(), self.partition, self.position);
+        tracing::warn!(
+            topic,
+            partition,
+            position,
+            "a consumer gives nothing though there is more: another one is taken"
+        );
+        add(&self.seat.counters().readers_moved, 1);
+        self.seat = self.fetchers.sit_elsewhere(&self.seat, position, came(&self.signal))?;
+        Ok(())
     }
 
     /// What an error of the partition's means for its reader.
@@ -154,10 +175,16 @@ impl KafkaReader {
             into.push(record);
         };
         self.position = position;
+        self.watch.at(position);
         add(&self.seat.counters().read_records, count as u64);
         add(&self.seat.counters().read_bytes, bytes as u64);
         (count, failed)
     }
+}
+
+fn came(signal: &Arc<Signal>) -> impl Fn() + Send + Sync + 'static {
+    let signal = Arc::clone(signal);
+    move || signal.came()
 }
 
 /// The record, its bytes in a buffer that it shares with its neighbours.
@@ -183,6 +210,13 @@ impl LogReader for KafkaReader {
         let signal = Arc::clone(&self.signal);
         let (count, failed) = signal.look(|| self.take(max_bytes, into));
         match failed {
+            None if count == 0 && self.watch.take_deaf() => {
+                if let Err(error) = self.change_seat() {
+                    // It is still deaf: that will be found again.
+                    tracing::warn!(%error, "no other consumer can be taken for the moment");
+                }
+                Ok(0)
+            }
             None => Ok(count),
             Some(failed) if count > 0 => {
                 // What was read is given out first.

@@ -43,6 +43,8 @@ pub struct Stats {
     pub read_bytes_total: u64,
     /// Readers that are open.
     pub readers: u64,
+    /// Times that a reader was given another consumer, because nothing came though there was more.
+    pub readers_moved_total: u64,
     /// What the clients complained about: lost connections and the like.
     pub client_errors_total: u64,
 }
@@ -64,6 +66,7 @@ pub(crate) struct Counters {
     pub(crate) read_records: AtomicU64,
     pub(crate) read_bytes: AtomicU64,
     pub(crate) readers: AtomicU64,
+    pub(crate) readers_moved: AtomicU64,
     pub(crate) client_errors: AtomicU64,
 }
 
@@ -111,6 +114,7 @@ impl Counters {
             read_records_total: get(&self.read_records),
             read_bytes_total: get(&self.read_bytes),
             readers: get(&self.readers),
+            readers_moved_total: get(&self.readers_moved),
             client_errors_total: get(&self.client_errors),
         }
     }

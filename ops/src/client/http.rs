@@ -42,21 +42,30 @@ impl ApiError {
 #[derive(Debug, Clone)]
 pub struct Api {
     server: Server,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
+}
+
+/// Speaks HTTP and HTTPS, with connections kept open.
+pub type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// For this server, and whom it is trusted by.
+pub fn http_client(server: &Server) -> HttpClient {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(rustls::ClientConfig::clone(&server.tls))
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector);
+    Client::builder(TokioExecutor::new()).build(connector)
 }
 
 impl Api {
     /// For this server.
     pub fn new(server: Server) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(rustls::ClientConfig::clone(&server.tls))
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        Self { server, client: Client::builder(TokioExecutor::new()).build(connector) }
+        let client = http_client(&server);
+        Self { server, client }
     }
 
     /// Makes an account.

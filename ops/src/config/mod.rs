@@ -5,14 +5,21 @@
 pub mod layers;
 pub mod reference;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidings_dataflow::{archive::ClickHouseConfig, host::HostConfig, views};
+use tidings_dataflow::{
+    archive::{AnalystLimits, ClickHouseConfig},
+    host::HostConfig,
+    views,
+};
 use tidings_edge::{auth::AuthConfig, config::Config as EdgeConfig, http::HttpConfig};
 use tidings_ingest::{EmbeddedConfig, KafkaConfig};
+use tidings_schemas::limits::{
+    ARCHIVE_MEMORY_BYTES_MAX, ARCHIVE_SQL_RESULT_ROWS_MAX, ARCHIVE_SQL_ROWS_TO_READ_MAX, ARCHIVE_SQL_TIME_MAX,
+};
 
 /// Every setting of every role.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -130,6 +137,40 @@ pub struct ArchiveConfig {
     pub http_writable: bool,
     /// How long messages are kept, in days.
     pub retention_days: u32,
+    /// Memory of one query on that port, in bytes; at most what the engine has, 1 GiB.
+    pub analyst_max_memory_bytes: u64,
+    /// How long a query on that port may run, in seconds. Over: cancelled.
+    pub analyst_max_execution_seconds: u64,
+    /// Rows of the result of a query on that port. Over: refused.
+    pub analyst_max_result_rows: u64,
+    /// Rows that a query on that port may read from tables. Over: refused.
+    pub analyst_max_rows_to_read: u64,
+}
+
+impl ArchiveConfig {
+    /// What a query on the SQL port may take.
+    ///
+    /// # Errors
+    /// A limit is nothing, or more memory than the engine has.
+    pub fn analyst_limits(&self) -> Result<AnalystLimits> {
+        let limits = AnalystLimits {
+            memory_bytes: self.analyst_max_memory_bytes,
+            execution_time: Duration::from_secs(self.analyst_max_execution_seconds),
+            result_rows: self.analyst_max_result_rows,
+            rows_to_read: self.analyst_max_rows_to_read,
+        };
+        let engine = ARCHIVE_MEMORY_BYTES_MAX as u64;
+        ensure!(
+            limits.memory_bytes > 0 && limits.memory_bytes <= engine,
+            "archive.analyst_max_memory_bytes = {} cannot be used (hint: 1 to {engine}, what the engine has)",
+            limits.memory_bytes
+        );
+        ensure!(
+            limits.execution_time.as_secs() > 0 && limits.result_rows > 0 && limits.rows_to_read > 0,
+            "a limit of archive.analyst_max_… is 0, which the engine takes for no limit (hint: 1 or more)"
+        );
+        Ok(limits)
+    }
 }
 
 impl Default for ArchiveConfig {
@@ -140,6 +181,10 @@ impl Default for ArchiveConfig {
             http_listen: SocketAddr::from(([127, 0, 0, 1], 8123)),
             http_writable: false,
             retention_days: 365,
+            analyst_max_memory_bytes: ARCHIVE_MEMORY_BYTES_MAX as u64 / 2,
+            analyst_max_execution_seconds: ARCHIVE_SQL_TIME_MAX.as_secs(),
+            analyst_max_result_rows: ARCHIVE_SQL_RESULT_ROWS_MAX,
+            analyst_max_rows_to_read: ARCHIVE_SQL_ROWS_TO_READ_MAX,
         }
     }
 }
@@ -165,6 +210,7 @@ impl Settings {
     /// A setting is unknown, or its value is none that it may have.
     pub fn check(args: &SettingsArgs) -> Result<()> {
         let settings = Self::read(args)?;
+        settings.archive.analyst_limits()?;
         let level = &settings.node.log_level;
         tracing_subscriber::EnvFilter::try_new(level)
             .with_context(|| format!("node.log_level {level:?} is not a filter (hint: info)"))?;

@@ -96,6 +96,8 @@ async fn open_embedded(config: &ArchiveConfig, data: &Path) -> Result<Option<(Ar
     if let Some(library) = &config.library {
         engine.library.clone_from(library);
     }
+    let limits = config.analyst_limits()?;
+    engine.analyst = limits;
     let settings = ArchiveSettings { retention_days: config.retention_days, ..ArchiveSettings::default() };
     let opened = tokio::task::spawn_blocking(move || EmbeddedArchive::open(&engine, settings))
         .await
@@ -107,10 +109,17 @@ async fn open_embedded(config: &ArchiveConfig, data: &Path) -> Result<Option<(Ar
             return Ok(None);
         }
     };
-    let listen = HttpConfig { listen: config.http_listen, writable: config.http_writable, credentials: None };
+    let listen = HttpConfig { listen: config.http_listen, writable: config.http_writable, limits, credentials: None };
     let http = http::serve(&listen, &archive).await.with_context(|| {
         let address = config.http_listen;
         format!("cannot listen on {address} for SQL (hint: --set archive.http_listen=127.0.0.1:0)")
     })?;
+    // For `tidings sql --data`, to say where to ask instead. It is only a hint.
+    if let Err(error) = std::fs::write(data.join("archive").join(SQL_ADDRESS_FILE), http.address().to_string()) {
+        tracing::warn!(%error, "the address of the SQL port cannot be noted");
+    }
     Ok(Some((archive, http)))
 }
+
+/// In the archive's folder: where the program that runs on it answers SQL.
+pub(crate) const SQL_ADDRESS_FILE: &str = "sql-address";

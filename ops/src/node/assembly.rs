@@ -65,6 +65,8 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
     let OpenLog { log, groups, is_shared } = log::open(&settings, &data, &clock, &entropy, &mut registry).await?;
     if is_shared {
         check_shared(&settings)?;
+    } else if settings.dataflow.partitions.is_some() {
+        bail!("with the embedded log every partition is this process' own (hint: leave dataflow.partitions out)");
     } else if roles != Roles::ALL {
         bail!(
             "the embedded log is of one process alone, which has all roles (hint: tidings up, or node.log = \"kafka\")"
@@ -85,9 +87,13 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
         let mut config = settings.dataflow.clone();
         config.checkpoints.directory.get_or_insert_with(|| data.join("checkpoints"));
         let shards = if is_shared { BTreeSet::new() } else { host::all_shards(log.as_ref()) };
+        let fixed = config.partitions.clone();
         let host = host::start(config, &shards, Arc::clone(&log), Arc::clone(&clock), &mut registry);
         let host = host.context("cannot start the dataflow")?;
-        members.push(Member::of_stages(groups.as_ref(), host.ownership())?);
+        members.push(match fixed {
+            Some(partitions) => Member::of_fixed_stages(&partitions, log.as_ref(), host.ownership())?,
+            None => Member::of_stages(groups.as_ref(), host.ownership())?,
+        });
         Some(host)
     } else {
         None

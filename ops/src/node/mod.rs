@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+pub(crate) use self::archive::SQL_ADDRESS_FILE;
 use crate::config::{NodeConfig, Settings, SettingsArgs};
 
 pub use roles::Roles;

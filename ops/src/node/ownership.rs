@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tidings_dataflow::{
     archive::projection as archive_projection,
     assignment::{Assignment, Partitions},
@@ -18,7 +18,7 @@ use tidings_dataflow::{
     shard::{ShardId, Stage},
     views::projection as views_projection,
 };
-use tidings_ingest::{Groups, Membership};
+use tidings_ingest::{FixedMember, Groups, Log, Membership};
 use tidings_schemas::topics::Topic;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
@@ -50,13 +50,26 @@ pub(super) struct Member {
 impl Member {
     /// Joins the stages' group. A shard is its input partition.
     pub(super) fn of_stages(groups: &dyn Groups, ownership: Ownership) -> Result<Self> {
-        let membership = groups.join(DATAFLOW, &[Topic::Events, Topic::Fanout]);
+        let membership = groups.join(DATAFLOW, &SHARDED);
         Ok(Self::follow(membership.context("cannot join the other dataflow processes")?, Stages(ownership)))
+    }
+
+    /// Runs the shards of these partitions whatever the group says.
+    pub(super) fn of_fixed_stages(partitions: &BTreeSet<u32>, log: &dyn Log, ownership: Ownership) -> Result<Self> {
+        let partitions = fixed(partitions, |topic| log.partitions(topic))?;
+        tracing::warn!(
+            partitions = partitions.len(),
+            "this process' share is fixed by dataflow.partitions: no other takes it over"
+        );
+        Ok(Self::follow(Box::new(FixedMember::new(partitions)), Stages(ownership)))
     }
 
     /// Joins the projections' group.
     pub(super) fn of_projections(groups: &dyn Groups, views: Assignment, archive: Option<Assignment>) -> Result<Self> {
-        let membership = groups.join(PROJECT, &views_projection::TOPICS);
+        // What either of them reads. (One that has no archive leaves its share of the rest alone.)
+        let topics: BTreeSet<Topic> = views_projection::TOPICS.into_iter().chain(archive_projection::TOPICS).collect();
+        let topics: Vec<Topic> = topics.into_iter().collect();
+        let membership = groups.join(PROJECT, &topics);
         Ok(Self::follow(membership.context("cannot join the other projections")?, Projections { views, archive }))
     }
 
@@ -114,6 +127,31 @@ impl Member {
     }
 }
 
+/// The topics whose partitions are shards.
+const SHARDED: [Topic; 2] = [Topic::Events, Topic::Fanout];
+
+/// These partitions, of each topic that has them.
+fn fixed(partitions: &BTreeSet<u32>, count: impl Fn(Topic) -> u32) -> Result<Partitions> {
+    if partitions.is_empty() {
+        bail!("dataflow.partitions is empty, so this process would do nothing (hint: leave it out)");
+    }
+    if let Some(partition) =
+        partitions.iter().find(|partition| SHARDED.iter().all(|topic| count(*topic) <= **partition))
+    {
+        let counts = SHARDED.map(count);
+        bail!(
+            "dataflow.partitions names {partition}, and events has {} partitions and fanout {} (hint: they count from 0)",
+            counts[0],
+            counts[1]
+        );
+    }
+    let of_topic = |topic: Topic| {
+        let count = count(topic);
+        partitions.iter().filter(move |partition| **partition < count).map(move |partition| (topic, *partition))
+    };
+    Ok(SHARDED.into_iter().flat_map(of_topic).collect())
+}
+
 struct Stages(Ownership);
 
 fn shards(partitions: &Partitions) -> BTreeSet<ShardId> {
@@ -147,10 +185,11 @@ struct Projections {
 
 impl Projections {
     async fn take(&self, share: Partitions) {
-        let archived = share.iter().copied().filter(|(topic, _)| archive_projection::TOPICS.contains(topic)).collect();
-        let archive = self.archive.as_ref().map(|archive| archive.own(archived));
+        let of = |topics: &[Topic]| share.iter().copied().filter(|(topic, _)| topics.contains(topic)).collect();
+        let archive = self.archive.as_ref().map(|archive| archive.own(of(&archive_projection::TOPICS)));
+        let viewed = of(&views_projection::TOPICS);
         let both = async {
-            self.views.own(share).await;
+            self.views.own(viewed).await;
             if let Some(archive) = archive {
                 archive.await;
             }
@@ -174,5 +213,24 @@ impl Worker for Projections {
         if self.views.owned() != *share {
             self.take(share.clone()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_share_is_what_both_topics_have_of_it() {
+        let count = |topic| if topic == Topic::Events { 2 } else { 4 };
+        let share = fixed(&BTreeSet::from([1, 3]), count).unwrap();
+        assert_eq!(share, BTreeSet::from([(Topic::Events, 1), (Topic::Fanout, 1), (Topic::Fanout, 3)]));
+    }
+
+    #[test]
+    fn a_share_of_nothing_and_one_of_what_is_not_there_are_refused() {
+        assert!(fixed(&BTreeSet::new(), |_| 4).unwrap_err().to_string().contains("leave it out"));
+        let refused = fixed(&BTreeSet::from([0, 4]), |_| 4).unwrap_err().to_string();
+        assert!(refused.contains("names 4, and events has 4"), "{refused}");
     }
 }

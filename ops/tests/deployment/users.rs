@@ -36,8 +36,9 @@ fn every_topic_is_written_by_one_role_and_read_by_who_needs_it() {
     assert_eq!(edge.len() + stages.len(), Topic::ALL.len(), "a topic that nobody writes");
     assert_eq!(topics("dataflow", "Read"), with_meta(set(&[Topic::Events, Topic::Fanout, Topic::Signals])));
     assert_eq!(topics("edge", "Read"), with_meta(set(&[Topic::Deliveries, Topic::Directory, Topic::Leases])));
-    let projected = tidings_dataflow::views::projection::TOPICS;
-    assert_eq!(topics("project", "Read"), with_meta(set(&projected)));
+    let viewed = tidings_dataflow::views::projection::TOPICS;
+    let archived = tidings_dataflow::archive::projection::TOPICS;
+    assert_eq!(topics("project", "Read"), with_meta(set(&[&viewed[..], &archived[..]].concat())));
     for line in permissions() {
         assert!(!line.contains("All") && !line.contains("Delete") && !line.contains("Alter"), "{line}");
     }
@@ -58,6 +59,22 @@ fn every_store_has_its_users() {
     }
     for line in sql.lines().filter(|line| line.starts_with("GRANT") && !line.ends_with("TO project;")) {
         assert!(line.starts_with("GRANT SELECT ON tidings.* TO "), "{line}");
+    }
+    // The analysts' profile is the same in both, and each of its limits has a floor: 0 would be none.
+    let profile = xml.split("<tidings_analyst>").nth(1).and_then(|rest| rest.split("<constraints>").next()).unwrap();
+    let of_sql = sql.split("IF NOT EXISTS tidings_analyst SETTINGS").nth(1).unwrap().split(';').next().unwrap();
+    let constraints = xml.split("<constraints>").nth(1).unwrap().split("</constraints>").next().unwrap();
+    for setting in profile.lines().filter_map(|line| line.trim().strip_prefix('<')).filter(|line| line.contains("</")) {
+        let (name, rest) = setting.split_once('>').unwrap();
+        let value = rest.split('<').next().unwrap();
+        let value = if value == "throw" { "'throw'" } else { value };
+        assert!(of_sql.contains(&format!("{name} = {value}")), "{name} = {value}");
+        if name.starts_with("max_") {
+            let bound = format!("<{name}><min>1</min><max>");
+            let max = constraints.split(&bound).nth(1).and_then(|rest| rest.split('<').next());
+            let max = max.unwrap_or_else(|| panic!("{name} has no bounds"));
+            assert!(of_sql.contains(&format!("{name} = {value} MIN 1 MAX {max}")), "{name}");
+        }
     }
     for query in xml.split("<query>").skip(1).filter_map(|rest| rest.split('<').next()) {
         assert!(sql.contains(&format!("{query} TO ")), "not the same as clickhouse.sql: {query}");

@@ -27,7 +27,10 @@ pub(crate) struct Process {
     pub(crate) name: String,
     program: PathBuf,
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
+    /// More than the run itself has.
+    pub(crate) environment: Vec<(String, String)>,
+    /// What is put in front of it, so that it runs elsewhere.
+    launcher: Vec<String>,
     probes: SocketAddr,
     /// What answers 200 once it is ready.
     ready_path: &'static str,
@@ -43,6 +46,7 @@ impl Process {
             program: program.to_owned(),
             arguments,
             environment: Vec::new(),
+            launcher: Vec::new(),
             probes,
             ready_path: "/readyz",
             log: folder.join(format!("{name}.log")),
@@ -56,10 +60,30 @@ impl Process {
         self
     }
 
+    /// It runs on another host: what this command starts.
+    pub(crate) fn launched_by(mut self, launcher: Vec<String>) -> Self {
+        self.launcher = launcher;
+        self
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.probes
+    }
+
     /// Starts it, without waiting.
     pub(crate) fn start(&mut self) -> Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log).context("cannot make a log")?;
-        let child = Command::new(&self.program)
+        let mut command = match self.launcher.split_first() {
+            // Replaced by the program: the process is the same.
+            Some((launcher, arguments)) => {
+                let mut command = Command::new(launcher);
+                command.args(arguments).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
+        let child = command
             .args(&self.arguments)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
@@ -90,12 +114,22 @@ impl Process {
 
     /// Whether it says that it is ready.
     pub(crate) fn is_ready(&self) -> bool {
-        get(self.probes, self.ready_path).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        get(self.probes, self.ready_path, &[]).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
     /// Whether it has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| child.try_wait().ok().flatten().is_some())
+    }
+
+    /// Waits until it has ended by itself; false if it has not within this time.
+    pub(crate) fn ended_within(&mut self, patience: Duration) -> bool {
+        let mut waited = Duration::ZERO;
+        while !self.has_ended() && waited < patience {
+            thread::sleep(LOOK_AGAIN);
+            waited += LOOK_AGAIN;
+        }
+        self.has_ended()
     }
 
     /// Sends a signal.
@@ -136,10 +170,11 @@ impl Drop for Process {
 }
 
 /// A script of a service: `./ops/kafka start …`.
-pub(crate) fn script(arguments: &[&str], log: &Path) -> Result<()> {
+pub(crate) fn script(arguments: &[&str], environment: &[(&str, &str)], log: &Path) -> Result<()> {
     let file = OpenOptions::new().create(true).append(true).open(log).context("cannot make a log")?;
     let status = Command::new(arguments[0])
         .args(&arguments[1..])
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(file.try_clone().context("cannot use a log")?)
         .stderr(file)
@@ -153,10 +188,14 @@ pub(crate) fn script(arguments: &[&str], log: &Path) -> Result<()> {
 }
 
 /// What a GET answers, head and body.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
+pub(crate) fn get(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n")?;
+    for (name, value) in headers {
+        write!(stream, "{name}: {value}\r\n")?;
+    }
+    write!(stream, "\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)

@@ -9,16 +9,16 @@ pub(crate) fn line(fault: &Fault, outcome: &Result<Outcome>) -> String {
     let within = fault.resumes_within.as_secs_f64();
     match outcome {
         Ok(Outcome { sent, reconnects, longest }) => format!(
-            "held    {:<18} {sent:>6} sent, all there once and in order; {reconnects:>4} reconnects; longest delivery {:>5.2} s (at most {within} s)",
+            "held    {:<26} {sent:>6} sent, all there once and in order; {reconnects:>4} reconnects; longest delivery {:>5.2} s (at most {within} s)",
             fault.name,
             longest.as_secs_f64(),
         ),
-        Err(error) => format!("BROKEN  {:<18} {error:#}", fault.name),
+        Err(error) => format!("BROKEN  {:<26} {error:#}", fault.name),
     }
 }
 
 /// All of them, as in docs/FAULTS.md.
-pub(crate) fn table(seed: u64, outcomes: &[(Fault, Result<Outcome>)]) {
+pub(crate) fn table(seed: u64, outcomes: &[(Fault, Result<Outcome>)], skipped: &[(&Fault, &str)]) {
     println!("\n| fault | what | messages | reconnects | longest delivery | at most | |");
     println!("|---|---|---|---|---|---|---|");
     for (fault, outcome) in outcomes {
@@ -33,6 +33,9 @@ pub(crate) fn table(seed: u64, outcomes: &[(Fault, Result<Outcome>)]) {
             Err(_) => println!("| {} | {} | | | | {within} s | **broken** |", fault.name, fault.what),
         }
     }
+    for (fault, reason) in skipped {
+        println!("| {} | {} | | | | | **skipped**: {reason} |", fault.name, fault.what);
+    }
     let broken = outcomes.iter().filter(|(_, outcome)| outcome.is_err()).count();
-    println!("\nseed {seed}: {} held, {broken} broken", outcomes.len() - broken);
+    println!("\nseed {seed}: {} held, {broken} broken, {} skipped", outcomes.len() - broken, skipped.len());
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use rand::{Rng as _, rngs::StdRng};
 use serde_json::Value;
 
-use crate::{faults::Fault, fleet::Fleet, process::get};
+use crate::{Args, faults::Fault, fleet::Fleet, process::get};
 
 /// What came of it.
 #[derive(Debug, Clone, Copy)]
@@ -38,12 +38,13 @@ const AFTER: Duration = Duration::from_secs(6);
 const ARCHIVE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Loads the fleet, breaks it in the middle, and checks.
-pub(crate) fn fault(fleet: &mut Fleet, fault: &Fault, long: bool, random: &mut StdRng) -> Result<Outcome> {
+pub(crate) fn fault(fleet: &mut Fleet, fault: &Fault, args: &Args, random: &mut StdRng) -> Result<Outcome> {
+    (fault.prepare)(fleet).with_context(|| format!("cannot prepare {}", fault.name))?;
     fleet.ready()?;
     let run: u32 = random.random();
     let archived_before = archived(fleet)?;
     let record = fleet.folder.join(format!("{}-{run:08x}.jsonl", fault.name));
-    let (users, rate) = if long { (200, 400) } else { (60, 150) };
+    let (users, rate) = if args.long { (200, 400) } else { (60, 150) };
     let jitter = Duration::from_millis(random.random_range(0..1_000));
     let seconds = (BEFORE + jitter + fault.lasts + AFTER).as_secs_f64();
     let errors = fs::File::create(fleet.folder.join("load.log")).context("cannot make a log")?;
@@ -81,14 +82,15 @@ pub(crate) fn fault(fleet: &mut Fleet, fault: &Fault, long: bool, random: &mut S
     let sent = acknowledged(&record)?;
     mend(fleet)?;
     wait_for_archive(fleet, archived_before + sent)?;
+    (fault.after)(fleet).with_context(|| format!("cannot clean up after {}", fault.name))?;
     let number = |path: &str| summary.pointer(path).and_then(Value::as_f64);
     let milliseconds = [number("/direct/max_ms"), number("/group_last/max_ms")];
     let longest = milliseconds.into_iter().flatten().reduce(f64::max).context("the load says nothing of deliveries")?;
     let longest = Duration::from_secs_f64(longest / 1_000.0);
-    if longest > fault.resumes_within {
+    if longest > fault.resumes_within * args.patience {
         return Err(TooLate(longest.as_secs_f64()).into());
     }
-    if !long {
+    if !args.long {
         fs::remove_file(&record).context("cannot remove a record")?;
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
@@ -135,8 +137,9 @@ fn acknowledged(record: &std::path::Path) -> Result<u64> {
 }
 
 fn archived(fleet: &Fleet) -> Result<u64> {
-    let query = "/?query=SELECT+count()+FROM+tidings.messages+WHERE+kind='text'";
-    let answer = get(fleet.sql(), query)?;
+    let query = "/?query=SELECT+count()+FROM+messages+WHERE+kind='text'";
+    let (address, headers) = fleet.sql();
+    let answer = get(address, query, &headers)?;
     let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
     let digits: String = body.lines().rev().find(|line| !line.is_empty()).unwrap_or_default().trim().to_owned();
     digits.parse().with_context(|| format!("the archive answers {answer:?}"))

@@ -2,12 +2,15 @@
 //!
 //! - [`access`]: who may. [`request`]: what a client wants. [`statement`]: where an INSERT's data begin, and what is called.
 //! - [`session`]: one request's statement, in a session of its own. [`reply`]: answers and errors as ClickHouse's.
+//! - [`guard`]: what a reading port does not run. [`compression`]: gzip and LZ4, both ways.
 //!
 //! It is for this machine's people, or, with a user and a password, for whoever has those. Unless told otherwise it only
-//! reads; it gives no access to files or to other servers; time, memory, results and bodies are bounded. No compression,
-//! no sessions, no progress. Queries read with `final`, so that no repeat is visible in any table.
+//! reads; it gives no access to files or to other servers; time, memory, results and bodies are bounded. No sessions, no
+//! progress, no compression of ClickHouse's own kind (`compress=1`). Queries read with `final`, so that no repeat is visible in any table.
 
 mod access;
+mod compression;
+mod guard;
 mod reply;
 mod request;
 mod session;
@@ -36,10 +39,11 @@ use tokio::{
 
 pub use self::access::Credentials;
 use self::{
+    compression::Encoding,
     reply::{Refusal, Reply},
     session::Rules,
 };
-use super::{embedded::EmbeddedArchive, libchdb::Engine};
+use super::{analyst::AnalystLimits, embedded::EmbeddedArchive, libchdb::Engine};
 
 /// Settings of the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,13 +52,21 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// Whether statements may change something. Everybody who may use the port may, then.
     pub writable: bool,
+    /// What one statement may take. The archive is opened with the same (`EngineConfiguration::analyst`), which is what
+    /// no statement can lift.
+    pub limits: AnalystLimits,
     /// Who may use the port: without this, everybody who reaches it.
     pub credentials: Option<Credentials>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8123)), writable: false, credentials: None }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8123)),
+            writable: false,
+            limits: AnalystLimits::default(),
+            credentials: None,
+        }
     }
 }
 
@@ -98,7 +110,11 @@ pub async fn serve(config: &HttpConfig, archive: &EmbeddedArchive) -> io::Result
     let address = listener.local_addr()?;
     let port = Arc::new(Port {
         engine: archive.engine().clone(),
-        rules: Rules { database: archive.settings().database.clone(), writable: config.writable },
+        rules: Rules {
+            database: archive.settings().database.clone(),
+            writable: config.writable,
+            limits: config.limits,
+        },
         credentials: config.credentials.clone(),
         listens_on_loopback: address.ip().is_loopback(),
         running: Semaphore::new(limits::ARCHIVE_SQL_QUERIES_MAX),
@@ -190,18 +206,46 @@ impl Port {
             // Before a body is taken in.
             credentials.check(head.uri.query().unwrap_or_default(), &head.headers)?;
         }
-        let body = read(body).await?;
+        let mut body = read(body).await?;
+        if let Some(encoding) = Encoding::of_body(&head.headers)? {
+            let decoded = tokio::task::spawn_blocking(move || encoding.decoded(&body));
+            body = decoded.await.unwrap_or_else(|_| Err(Refusal::busy()))?;
+        }
         let request = request::parse(head.uri.query().unwrap_or_default(), &head.headers, body)?;
 
         let waiting = tokio::time::timeout(limits::ARCHIVE_SQL_WAIT_MAX, self.running.acquire());
         let Ok(Ok(_permit)) = waiting.await else { return Err(Refusal::busy()) };
         let number = self.queries.fetch_add(1, Ordering::Relaxed);
+        // Its client may go away before the answer: this is dropped, then.
+        let mut abandoned = Abandoned { engine: self.engine.clone(), number: Some(number) };
         let port = Arc::clone(&self);
         let run = tokio::task::spawn_blocking(move || {
             let query_id = request.query_id.clone().unwrap_or_else(|| format!("tidings-{number}"));
-            session::run(&port.engine, &port.rules, &request, &query_id)
+            session::run(&port.engine, &port.rules, &request, &query_id, number)
+                .map_err(|refusal| refusal.with_hint(&port.rules.limits))
         });
-        run.await.unwrap_or_else(|_| Err(Refusal::busy()))
+        let answer = run.await.unwrap_or_else(|_| Err(Refusal::busy()));
+        abandoned.number = None;
+        answer
+    }
+}
+
+/// Cancels the statement when it is dropped with its number.
+struct Abandoned {
+    engine: Engine,
+    number: Option<u64>,
+}
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        if let (Some(number), Ok(runtime)) = (self.number, tokio::runtime::Handle::try_current()) {
+            let engine = self.engine.clone();
+            runtime.spawn_blocking(move || {
+                if let Err(error) = session::cancel(&engine, number) {
+                    tracing::warn!(%error, "a statement whose client went away runs on");
+                }
+            });
+        }
     }
 }
 

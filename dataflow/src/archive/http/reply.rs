@@ -2,9 +2,16 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Response, StatusCode, header::CONTENT_TYPE};
+use hyper::{
+    Response, StatusCode,
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
+};
 
-use crate::archive::libchdb::{EngineError, Output, error::code};
+use super::compression::Encoding;
+use crate::archive::{
+    analyst::AnalystLimits,
+    libchdb::{EngineError, Output, error::code},
+};
 
 pub(super) type Reply = Response<Full<Bytes>>;
 
@@ -52,6 +59,11 @@ impl Refusal {
         Self::new(StatusCode::FORBIDDEN, code::ACCESS_DENIED, "ACCESS_DENIED", message)
     }
 
+    pub(super) fn beyond_limit(message: &str) -> Self {
+        let (code, name) = (code::SETTING_CONSTRAINT_VIOLATION, "SETTING_CONSTRAINT_VIOLATION");
+        Self::new(StatusCode::FORBIDDEN, code, name, message)
+    }
+
     /// The same whatever was wrong.
     pub(super) fn not_authenticated() -> Self {
         let message = "Authentication failed: the user or the password is not right, or there is none";
@@ -62,6 +74,22 @@ impl Refusal {
         let message = "Other queries are running: try again";
         let name = "TOO_MANY_SIMULTANEOUS_QUERIES";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code::TOO_MANY_SIMULTANEOUS_QUERIES, name, message)
+    }
+
+    /// Without the engine's words about the question by which it was found.
+    pub(super) fn without_scope(mut self) -> Self {
+        if let (Some(scope), Some(name)) = (self.message.find(": In scope "), self.message.rfind(" (")) {
+            self.message = format!("{}.{}", &self.message[..scope], &self.message[name.max(scope)..]);
+        }
+        self
+    }
+
+    /// Says, where it comes of a limit, which one and how to ask differently.
+    pub(super) fn with_hint(mut self, limits: &AnalystLimits) -> Self {
+        if let Some(hint) = limits.hint(self.code) {
+            self.message = format!("{}\n{hint}", self.message.trim_end());
+        }
+        self
     }
 
     /// As text with ClickHouse's headers.
@@ -92,7 +120,7 @@ fn status(code: i32) -> StatusCode {
     /// What cannot be parsed or makes no sense.
     const BAD: [i32; 21] = [6, 26, 27, 34, 36, 38, 41, 42, 43, 44, 53, 62, 69, 70, 72, 117, 130, 179, 184, 456, 457];
     match code {
-        code::READONLY | code::ACCESS_DENIED | 452 => StatusCode::FORBIDDEN,
+        code::READONLY | code::ACCESS_DENIED | code::SETTING_CONSTRAINT_VIOLATION => StatusCode::FORBIDDEN,
         code::TIMEOUT_EXCEEDED => StatusCode::REQUEST_TIMEOUT,
         code::TOO_MANY_SIMULTANEOUS_QUERIES => StatusCode::SERVICE_UNAVAILABLE,
         NOT_IMPLEMENTED => StatusCode::NOT_IMPLEMENTED,
@@ -103,8 +131,8 @@ fn status(code: i32) -> StatusCode {
     }
 }
 
-/// A result.
-pub(super) fn result(output: Output, format: &str, query_id: &str) -> Reply {
+/// A result, compressed as the client takes it.
+pub(super) fn result(output: Output, format: &str, query_id: &str, accepts: Option<Encoding>) -> Reply {
     let summary = format!(
         "{{\"read_rows\":\"{}\",\"read_bytes\":\"{}\",\"written_rows\":\"{}\",\"result_bytes\":\"{}\"}}",
         output.rows_read,
@@ -112,8 +140,13 @@ pub(super) fn result(output: Output, format: &str, query_id: &str) -> Reply {
         output.rows_written,
         output.bytes.len()
     );
-    let mut reply = Response::new(Full::new(Bytes::from(output.bytes)));
+    let packed = accepts.and_then(|encoding| Some((encoding, encoding.encoded(&output.bytes)?)));
+    let (encoding, bytes) = packed.map_or((None, output.bytes), |(encoding, bytes)| (Some(encoding), bytes));
+    let mut reply = Response::new(Full::new(Bytes::from(bytes)));
     put(&mut reply, CONTENT_TYPE.as_str(), content_type(format));
+    if let Some(encoding) = encoding {
+        put(&mut reply, CONTENT_ENCODING.as_str(), encoding.name());
+    }
     put(&mut reply, "x-clickhouse-format", format);
     put(&mut reply, "x-clickhouse-query-id", query_id);
     put(&mut reply, "x-clickhouse-summary", &summary);

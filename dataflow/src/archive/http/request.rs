@@ -1,10 +1,10 @@
 //! A request of a ClickHouse client, taken from the URL, the headers and the body.
 
 use bytes::Bytes;
-use hyper::{HeaderMap, header};
+use hyper::HeaderMap;
 use tidings_schemas::limits;
 
-use super::reply::Refusal;
+use super::{compression::Encoding, reply::Refusal};
 
 /// What a client wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) struct SqlRequest {
     pub(super) settings: Vec<(String, String)>,
     /// Values for `{name:Type}` placeholders.
     pub(super) parameters: Vec<(String, String)>,
+    /// How the answer may be compressed.
+    pub(super) accepts: Option<Encoding>,
 }
 
 /// Arguments that are about the connection and no settings.
@@ -57,7 +59,7 @@ pub(super) fn parse(url_query: &str, headers: &HeaderMap, body: Bytes) -> Result
             "query_id" => request.query_id = Some(value),
             "compress" | "decompress" if value != "0" && !value.is_empty() => {
                 return Err(Refusal::not_implemented(
-                    "compression of ClickHouse's own kind: turn compression off in the client",
+                    "compression of ClickHouse's own kind: turn it off in the client; gzip and lz4 of HTTP's own work",
                 ));
             }
             name if NO_SETTINGS.contains(&name) => {}
@@ -69,9 +71,7 @@ pub(super) fn parse(url_query: &str, headers: &HeaderMap, body: Bytes) -> Result
         }
     }
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    if header(header::CONTENT_ENCODING.as_str()).is_some_and(|encoding| encoding != "identity") {
-        return Err(Refusal::not_implemented("compressed bodies: turn compression off in the client"));
-    }
+    request.accepts = Encoding::accepted(headers);
     request.database = request.database.or_else(|| header("x-clickhouse-database"));
     request.format = request.format.or_else(|| header("x-clickhouse-format"));
     request.text = match (query.is_empty(), body.is_empty()) {
@@ -151,6 +151,7 @@ mod tests {
             settings: vec![("max_threads".into(), "1".into())],
             parameters: vec![("x".into(), "a&b".into())],
             query_id: None,
+            accepts: None,
         };
         assert_eq!(request.ok(), Some(expected));
     }

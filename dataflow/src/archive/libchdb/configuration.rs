@@ -9,6 +9,8 @@ use std::{
 
 use tidings_schemas::limits;
 
+use crate::archive::analyst::{self, AnalystLimits};
+
 /// What of the engine may be set.
 #[derive(Debug, Clone)]
 pub struct EngineConfiguration {
@@ -20,6 +22,8 @@ pub struct EngineConfiguration {
     pub database_prefix: String,
     /// Memory of all queries, inserts and merges together, in bytes. Over: the statement fails.
     pub memory_bytes_max: usize,
+    /// What one statement of an analyst's may take.
+    pub analyst: AnalystLimits,
 }
 
 impl EngineConfiguration {
@@ -46,6 +50,7 @@ impl EngineConfiguration {
             folder: folder.into(),
             database_prefix: "tidings".to_owned(),
             memory_bytes_max: limits::ARCHIVE_MEMORY_BYTES_MAX,
+            analyst: AnalystLimits::default(),
         }
     }
 }
@@ -104,10 +109,15 @@ fn main_xml(configuration: &EngineConfiguration, users: &Path) -> String {
 }
 
 /// One user, who owns the archive's databases and may read `system`; no right to files, URLs or other servers, so no
-/// query can reach them. One query may take at most half of the memory.
+/// query can reach them. One query may take at most half of the memory. Analysts' sessions take on a role that only
+/// reads.
+///
+/// The constraints hold for every session: the settings of an analyst's session are within them, and nothing that comes
+/// after can leave them.
 fn users_xml(configuration: &EngineConfiguration) -> String {
     let prefix = escaped(&configuration.database_prefix);
-    let query_memory = configuration.memory_bytes_max / 2;
+    let analyst = &configuration.analyst;
+    let query_memory = (configuration.memory_bytes_max as u64 / 2).max(analyst.memory_bytes);
     format!(
         "<clickhouse>
   <profiles><default>
@@ -120,6 +130,11 @@ fn users_xml(configuration: &EngineConfiguration) -> String {
     <constraints>
       <max_memory_usage><min>1</min><max>{query_memory}</max></max_memory_usage>
       <max_execution_time><min>1</min><max>{time_max}</max></max_execution_time>
+      <max_result_rows><min>1</min><max>{rows_max}</max></max_result_rows>
+      <max_rows_to_read><min>1</min><max>{read_max}</max></max_rows_to_read>
+      <timeout_overflow_mode><const/></timeout_overflow_mode>
+      <result_overflow_mode><const/></result_overflow_mode>
+      <read_overflow_mode><const/></read_overflow_mode>
       <max_result_bytes><min>1</min><max>{result_max}</max></max_result_bytes>
       <max_threads><min>1</min><max>{threads_max}</max></max_threads>
     </constraints>
@@ -130,17 +145,31 @@ fn users_xml(configuration: &EngineConfiguration) -> String {
     <profile>default</profile>
     <quota>default</quota>
     <grants>
+      <query>GRANT owner</query>
+      <query>GRANT {role}</query>
+    </grants>
+  </default></users>
+  <roles>
+    <owner><grants>
       <query>GRANT ALL ON {prefix}*.*</query>
       <query>GRANT SELECT, SHOW ON system.*</query>
       <query>GRANT SELECT, SHOW ON information_schema.*</query>
       <query>GRANT SELECT, SHOW ON INFORMATION_SCHEMA.*</query>
-    </grants>
-  </default></users>
+    </grants></owner>
+    <{role}><grants>
+      <query>GRANT SELECT, SHOW ON {prefix}*.*</query>
+      <query>GRANT SELECT, SHOW ON information_schema.*</query>
+      <query>GRANT SELECT, SHOW ON INFORMATION_SCHEMA.*</query>
+    </grants></{role}>
+  </roles>
   <quotas><default/></quotas>
 </clickhouse>
 ",
         spill = query_memory / 2,
-        time_max = limits::ARCHIVE_SQL_TIME_MAX.max(limits::ARCHIVE_INSERT_TIMEOUT).as_secs(),
+        role = analyst::ROLE,
+        time_max = analyst.execution_time.max(limits::ARCHIVE_INSERT_TIMEOUT).as_secs(),
+        rows_max = analyst.result_rows,
+        read_max = analyst.rows_to_read,
         result_max = limits::ARCHIVE_SQL_RESULT_BYTES_MAX,
         threads_max = limits::ARCHIVE_SQL_THREADS_MAX,
     )

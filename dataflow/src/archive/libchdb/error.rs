@@ -61,6 +61,8 @@ pub mod code {
     pub const UNKNOWN_TABLE: i32 = 60;
     /// A database that is not there.
     pub const UNKNOWN_DATABASE: i32 = 81;
+    /// Over `max_rows_to_read`.
+    pub const TOO_MANY_ROWS: i32 = 158;
     /// Over `max_execution_time`.
     pub const TIMEOUT_EXCEEDED: i32 = 159;
     /// A write where only reading is allowed.
@@ -73,6 +75,8 @@ pub mod code {
     pub const TOO_MANY_PARTS: i32 = 252;
     /// Over `max_result_rows` or `max_result_bytes`.
     pub const TOO_MANY_ROWS_OR_BYTES: i32 = 396;
+    /// A setting beyond what it may be.
+    pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
     /// The user has no right to it.
     pub const ACCESS_DENIED: i32 = 497;
 }

@@ -24,6 +24,10 @@ pub(super) struct Feed {
     archived: Offsets,
     /// Everything below is in the archive or in the batch at hand.
     taken: Offsets,
+    /// Where the archive's own progress stands: behind `archived` where only records without rows came.
+    written: u64,
+    /// Whether there are rows of what was taken since the last insert.
+    has_rows: bool,
 }
 
 /// An offset of the partition, and the offset of its source that goes with it.
@@ -59,7 +63,17 @@ impl Feed {
         });
         let mut reader = reader(log, topic, partition, at.record, metrics)?;
         reader.wake_with(wake.clone());
-        Ok(Self { topic, partition, reader, wake, polled: VecDeque::new(), archived: at, taken: at })
+        Ok(Self {
+            topic,
+            partition,
+            reader,
+            wake,
+            polled: VecDeque::new(),
+            archived: at,
+            taken: at,
+            written: at.record,
+            has_rows: false,
+        })
     }
 
     /// Adds the rows of the next records to `rows`, until there are no more, or there are rows enough for a batch, or
@@ -107,15 +121,36 @@ impl Feed {
         })
     }
 
-    /// What was taken is in the archive. Returns where that stands now.
+    /// What was taken since the last insert, when that is to be inserted.
+    ///
+    /// Nearly every record of `signals` has no rows: an edge writes one each second. To write down each time how far those
+    /// are would be an insert a second into an archive to which nothing happens. They are read again after a restart,
+    /// instead, at most so many of them.
+    pub(super) fn due_range(&self) -> Option<SourceRange> {
+        let waits = self.topic == Topic::Signals
+            && !self.has_rows
+            && self.taken.record.saturating_sub(self.written) < limits::ARCHIVE_ROWLESS_RECORDS_MAX;
+        if waits { None } else { self.range() }
+    }
+
+    /// What was to be inserted is in the archive. Returns where that stands now.
     pub(super) fn inserted(&mut self) -> u64 {
+        if self.due_range().is_some() {
+            self.written = self.taken.record;
+        }
         self.archived = self.taken;
+        self.has_rows = false;
         self.archived.record
     }
 
     /// Everything below is in the archive.
     pub(super) fn archived(&self) -> u64 {
         self.archived.record
+    }
+
+    /// Everything below is in the archive, or has no rows.
+    pub(super) fn reached(&self) -> u64 {
+        if self.due_range().is_some() { self.archived.record } else { self.taken.record }
     }
 
     fn poll(&mut self, log: &dyn Log, metrics: &Metrics) -> Result<usize, LogError> {
@@ -135,6 +170,7 @@ impl Feed {
 
     fn push(&mut self, record: &StoredRecord, rows: &mut RowSet, metrics: &Metrics) {
         self.taken.record = record.offset.saturating_add(1);
+        let rows_before = rows.rows();
         let pushed = match self.topic {
             Topic::Timeline => wire::TimelineRecord::decode(record.value.clone()).map(|decoded| {
                 let fresh = self.is_fresh(decoded.source);
@@ -142,6 +178,11 @@ impl Feed {
                     rows.push_timeline(&decoded);
                 }
                 fresh
+            }),
+            // Written by edges, not derived: there are no repeats.
+            Topic::Signals => wire::SignalRecord::decode(record.value.clone()).map(|decoded| {
+                rows.push_signals(&decoded, self.partition, record.offset);
+                true
             }),
             _ => wire::InboxRecord::decode(record.value.clone()).map(|decoded| {
                 let fresh = self.is_fresh(decoded.source);
@@ -151,6 +192,7 @@ impl Feed {
                 fresh
             }),
         };
+        self.has_rows |= rows.rows() > rows_before;
         match pushed {
             Ok(true) => {}
             Ok(false) => metrics.skipped(self.topic, "repeat", 1),

@@ -1,4 +1,4 @@
-//! The projection that writes the archive: a plain consumer of `timeline` and `inbox`.
+//! The projection that writes the archive: a plain consumer of `timeline`, `inbox` and `signals`.
 //!
 //! - [`worker`]: the thread: goes on from the archive's own progress, cuts batches, inserts them, and tries again for as
 //!   long as it takes. The log is the buffer: when the archive is slow or down nothing piles up here, and nothing is lost.
@@ -29,7 +29,7 @@ pub use metrics::Metrics;
 use worker::Worker;
 
 /// The topics that are archived.
-pub const TOPICS: [Topic; 2] = [Topic::Timeline, Topic::Inbox];
+pub const TOPICS: [Topic; 3] = [Topic::Timeline, Topic::Inbox, Topic::Signals];
 
 /// The running projection. Dropping it asks it to stop; [`Handle::shutdown`] also waits.
 pub struct Handle {

@@ -103,24 +103,38 @@ impl Worker {
         }
         *delay = *limits::ARCHIVE_RETRY_DELAY.start();
         let mut first = 0;
+        let mut last_begun = None;
         loop {
             // A round: each partition has its insert, or all have one. Then a pause, however much has come meanwhile: many
             // small inserts cost the engine more than the rows do.
+            let mut begun = None;
             let mut has_more = false;
             let count = feeds.len().max(1);
             for turn in 0..if self.batch_is_of_one_partition { count } else { 1 } {
                 let (batch, taken) = self.gather(&mut feeds, (first + turn) % count)?;
                 has_more |= taken != Taken::All;
-                if !batch.ranges.is_empty() && self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
-                    return Ok(Stop);
+                if !batch.ranges.is_empty() {
+                    begun.get_or_insert_with(now);
+                    if self.insert(&mut feeds, Arc::new(batch)).await.is_err() {
+                        return Ok(Stop);
+                    }
                 }
             }
             first = (first + 1) % count;
+            last_begun = begun.or(last_begun);
             if !has_more {
-                // Asleep until there is something; then a little longer, so that one insert holds what comes in it.
+                // Asleep until there is something; then a little longer, so that one insert holds what comes in it. Where
+                // one insert has all partitions, one that took long was time enough.
+                let least = if self.batch_is_of_one_partition {
+                    limits::ARCHIVE_BATCH_INTERVAL
+                } else {
+                    limits::ARCHIVE_BATCH_GATHER
+                };
                 let gathering = async {
                     woken.notified().await;
-                    tokio::time::sleep(limits::ARCHIVE_BATCH_AGE_MAX).await;
+                    let since = last_begun.map_or(Duration::MAX, |begun: Instant| begun.elapsed());
+                    let rest = limits::ARCHIVE_BATCH_INTERVAL.saturating_sub(since);
+                    tokio::time::sleep(rest.max(least)).await;
                 };
                 if self.wait_or_stop(gathering).await.is_err() {
                     return Ok(Stop);
@@ -211,7 +225,10 @@ impl Worker {
                 break;
             }
         }
-        let ranges = feeds.iter().filter_map(Feed::range).collect();
+        let ranges = feeds.iter().filter_map(Feed::due_range).collect();
+        for feed in feeds {
+            self.positions.set(feed.topic, feed.partition, feed.reached());
+        }
         Ok((Batch { ranges, rows: rows.take() }, all))
     }
 
@@ -219,8 +236,7 @@ impl Worker {
     async fn insert(&self, feeds: &mut [Feed], batch: Arc<Batch>) -> Result<(), Stop> {
         let mut delay = *limits::ARCHIVE_RETRY_DELAY.start();
         loop {
-            #[allow(clippy::disallowed_methods, reason = "how long an insert took, for a metric")]
-            let started = Instant::now();
+            let started = now();
             match self.archive.insert(Arc::clone(&batch)).await {
                 Ok(()) => {
                     self.metrics.inserted(&batch, started.elapsed());
@@ -258,4 +274,9 @@ impl Worker {
             value = waiting => Ok(value),
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "how long an insert takes: nothing durable follows from it")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -1,11 +1,19 @@
 //! What is done to the fleet.
+//!
+//! - Here: processes and stores that end, stop and come back. [`networks`]: between them. [`clocks`], [`disks`].
+//!   [`owners`]: shards with more than one.
+
+mod clocks;
+mod disks;
+mod networks;
+mod owners;
 
 use std::{thread, time::Duration};
 
 use anyhow::Result;
 use rustix::process::Signal;
 
-use crate::fleet::{Brokers, Fleet};
+use crate::fleet::{Fleet, Setup};
 
 /// One way to break a fleet.
 #[derive(Clone, Copy)]
@@ -17,15 +25,46 @@ pub(crate) struct Fault {
     /// Whether it is among those of a short run.
     pub(crate) is_short: bool,
     /// The fleet that it needs.
-    pub(crate) brokers: Brokers,
+    pub(crate) setup: Setup,
+    /// What it needs of the machine.
+    pub(crate) needs: Option<Need>,
     /// Messages are delivered again within this, at the latest, counted from the moment when they were to be sent.
     pub(crate) resumes_within: Duration,
     /// How long the fault itself lasts.
     pub(crate) lasts: Duration,
+    /// What comes before the load.
+    pub(crate) prepare: fn(&mut Fleet) -> Result<()>,
     /// Does it, and returns when the fault is over. What was killed for good may stay dead: the fleet is mended
     /// afterwards.
     pub(crate) inject: fn(&mut Fleet, Duration) -> Result<()>,
+    /// What comes after the load and all checks.
+    pub(crate) after: fn(&mut Fleet) -> Result<()>,
 }
+
+/// What a machine may not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Network namespaces, and links between them.
+    Network,
+    /// Mounts of one's own.
+    Mounts,
+    /// A C compiler, for the library that tells a process another time.
+    Compiler,
+}
+
+/// What most faults are.
+const BASE: Fault = Fault {
+    name: "",
+    what: "",
+    is_short: false,
+    setup: Setup::OneBroker,
+    needs: None,
+    resumes_within: seconds(0),
+    lasts: seconds(0),
+    prepare: |_| Ok(()),
+    inject: |_, _| Ok(()),
+    after: |_| Ok(()),
+};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -37,16 +76,15 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "none",
         what: "nothing is broken",
         is_short: true,
-        brokers: Brokers::One,
         resumes_within: seconds(2),
         lasts: seconds(0),
         inject: |_, _| Ok(()),
+        ..BASE
     },
     Fault {
         name: "edge-killed",
         what: "SIGKILL of an edge; its clients go to the other",
         is_short: true,
-        brokers: Brokers::One,
         resumes_within: seconds(3),
         lasts: seconds(5),
         inject: |fleet, lasts| {
@@ -54,12 +92,12 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             fleet.edges[0].start()
         },
+        ..BASE
     },
     Fault {
         name: "edge-drained",
         what: "SIGTERM of an edge, as in a rolling restart",
         is_short: false,
-        brokers: Brokers::One,
         resumes_within: seconds(3),
         lasts: seconds(1),
         inject: |fleet, lasts| {
@@ -67,21 +105,21 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             fleet.edges[0].start()
         },
+        ..BASE
     },
     Fault {
         name: "edge-zombie",
         what: "SIGSTOP of an edge, and SIGCONT when its lease has run out",
         is_short: false,
-        brokers: Brokers::One,
         resumes_within: seconds(8),
         lasts: seconds(30),
         inject: |fleet, lasts| stopped(fleet, lasts, |fleet| &mut fleet.edges[0]),
+        ..BASE
     },
     Fault {
         name: "dataflow-killed",
         what: "SIGKILL of a dataflow process; the other takes its shards over",
         is_short: true,
-        brokers: Brokers::One,
         resumes_within: seconds(5),
         lasts: seconds(8),
         inject: |fleet, lasts| {
@@ -89,21 +127,21 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             fleet.dataflow[0].start()
         },
+        ..BASE
     },
     Fault {
         name: "dataflow-zombie",
         what: "SIGSTOP of a dataflow process, and SIGCONT when the other has its shards",
         is_short: true,
-        brokers: Brokers::One,
         resumes_within: seconds(6),
         lasts: seconds(12),
         inject: |fleet, lasts| stopped(fleet, lasts, |fleet| &mut fleet.dataflow[1]),
+        ..BASE
     },
     Fault {
         name: "projection-killed",
         what: "SIGKILL of a projection; the other takes its partitions over",
         is_short: true,
-        brokers: Brokers::One,
         resumes_within: seconds(5),
         lasts: seconds(6),
         inject: |fleet, lasts| {
@@ -111,21 +149,21 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             fleet.projections[0].start()
         },
+        ..BASE
     },
     Fault {
         name: "projection-zombie",
         what: "SIGSTOP of a projection, and SIGCONT when the other has its partitions",
         is_short: false,
-        brokers: Brokers::One,
         resumes_within: seconds(5),
         lasts: seconds(30),
         inject: |fleet, lasts| stopped(fleet, lasts, |fleet| &mut fleet.projections[1]),
+        ..BASE
     },
     Fault {
         name: "broker-restarted",
         what: "SIGKILL of the only broker, and its restart",
         is_short: true,
-        brokers: Brokers::One,
         resumes_within: seconds(40),
         lasts: seconds(3),
         inject: |fleet, lasts| {
@@ -133,12 +171,12 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             fleet.kafka(&["restart", "1"])
         },
+        ..BASE
     },
     Fault {
         name: "redis-flushed",
         what: "FLUSHALL: the views are gone, and are rebuilt from the log",
         is_short: true,
-        brokers: Brokers::One,
         resumes_within: seconds(5),
         lasts: seconds(1),
         inject: |fleet, lasts| {
@@ -146,12 +184,12 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             Ok(())
         },
+        ..BASE
     },
     Fault {
         name: "redis-restarted",
         what: "SIGKILL of Redis, and its restart with what it kept",
         is_short: false,
-        brokers: Brokers::One,
         resumes_within: seconds(10),
         lasts: seconds(3),
         inject: |fleet, lasts| {
@@ -159,26 +197,27 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             fleet.redis("start")
         },
+        ..BASE
     },
     Fault {
         name: "clickhouse-down",
         what: "SIGKILL of ClickHouse's engine, and its restart: the archive catches up",
         is_short: true,
-        brokers: Brokers::One,
         resumes_within: seconds(3),
         lasts: seconds(6),
         inject: |fleet, lasts| {
-            fleet.clickhouse.kill()?;
+            fleet.clickhouse()?.kill()?;
             thread::sleep(lasts);
-            fleet.clickhouse.start()?;
-            fleet.clickhouse.ready()
+            fleet.clickhouse()?.start()?;
+            fleet.clickhouse()?.ready()
         },
+        ..BASE
     },
     Fault {
         name: "broker-lost",
         what: "SIGKILL of one of three brokers, for good",
         is_short: false,
-        brokers: Brokers::Three,
+        setup: Setup::ThreeBrokers,
         resumes_within: seconds(30),
         lasts: seconds(10),
         inject: |fleet, lasts| {
@@ -186,7 +225,17 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             Ok(())
         },
+        ..BASE
     },
+    networks::DELAYED,
+    networks::LOSSY,
+    networks::EDGE_CUT_OFF,
+    networks::DATAFLOW_CUT_OFF,
+    networks::PROJECTION_CUT_OFF,
+    clocks::STEPPED,
+    disks::CHECKPOINTS_FULL,
+    disks::FULL,
+    owners::TWO,
 ];
 
 fn stopped(fleet: &mut Fleet, lasts: Duration, which: fn(&mut Fleet) -> &mut crate::process::Process) -> Result<()> {
