@@ -8,6 +8,7 @@
 //! - [`password`]: passwords of the stores, from a file or the environment.
 //! - [`recipients`]: the stage that numbers each recipient's stream, routes it, and keeps presence.
 //! - [`shard`]: a stage's dataflow for one partition, as the host sees it.
+//! - [`solo`]: one shard on the caller's own thread, without a host.
 //! - [`views`]: what the edges read, and the projection that writes it.
 
 pub mod archive;
@@ -18,4 +19,5 @@ pub mod host;
 pub mod password;
 pub mod recipients;
 pub mod shard;
+pub mod solo;
 pub mod views;

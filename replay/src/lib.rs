@@ -3,6 +3,7 @@
 //! - [`select`]: which records: topics, partitions, offsets, times. [`scan`]: a range of one partition, with gaps found.
 //! - [`fields`]: what the fields of the schemas mean. [`decode`]: a record as JSON. [`concern`]: whom a record concerns.
 //! - [`tail`]: several partitions followed. [`raw`]: dumps byte for byte. [`import`]: such a dump into an empty log.
+//! - [`verify`]: what was derived, derived again and compared.
 //! - [`history`]: what happened, as another system takes it in. [`ids`]: ids mapped.
 
 pub mod concern;
@@ -15,6 +16,7 @@ pub mod raw;
 pub mod scan;
 pub mod select;
 pub mod tail;
+pub mod verify;
 
 pub use concern::Concern;
 pub use scan::{Scan, ScanError};

@@ -115,6 +115,9 @@ pub const SCAN_REOPEN_AFTER: Duration = Duration::from_secs(3);
 pub const CLOCK_STEP_BACK_MAX: Duration = Duration::from_secs(60 * 60);
 /// Direct chats whose two users a replay keeps in mind to map ids. Over: it ends with an error.
 pub const REPLAY_DIRECT_CHATS_MAX: usize = 8 * 1024 * 1024;
+/// Records of one partition that verification keeps in mind to say that they are out of order, not missing. Over: they are
+/// counted as missing.
+pub const VERIFY_REMEMBERED_MAX: usize = 65_536;
 /// What a reader takes in one poll.
 pub const POLL_BYTES_MAX: usize = 1024 * 1024;
 

@@ -1,6 +1,7 @@
 //! `tidings replay`: the log read back, copied and played again. docs/REPLAY.md is its guide.
 //!
 //! - [`dump`]: records out of the log. [`import`]: a raw dump into an empty log. [`into`]: history played into another.
+//! - [`verify`]: what was derived, derived again and compared.
 //! - [`source`], [`target`]: which logs. [`ranges`]: which records. [`exit`]: how it ends. [`progress`]: what is shown meanwhile.
 //!   [`output`]: how records are written.
 
@@ -13,6 +14,7 @@ pub mod progress;
 pub mod ranges;
 pub mod source;
 pub mod target;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -31,6 +33,8 @@ enum Verb {
     Import(import::ImportArgs),
     /// Play history into another system, which derives the rest itself.
     Into(into::IntoArgs),
+    /// Derive timeline, fan-out and inbox anew, and compare with what was recorded.
+    Verify(verify::VerifyArgs),
 }
 
 /// Runs the verb; says on standard error why it failed.
@@ -39,6 +43,7 @@ pub fn run(args: &ReplayArgs) -> ExitCode {
         Verb::Dump(args) => dump::run(args),
         Verb::Import(args) => import::run(args),
         Verb::Into(args) => into::run(args),
+        Verb::Verify(args) => verify::run(args),
     };
     exit::code(outcome)
 }

@@ -8,3 +8,4 @@ mod dump;
 #[path = "../protocol/harness.rs"]
 mod harness;
 mod tool;
+mod verify;

@@ -1,0 +1,221 @@
+//! `tidings replay verify`: what was derived from the events, derived again and compared.
+
+use std::thread;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tidings_ingest::{Log, StoredRecord};
+use tidings_replay::{
+    decode,
+    verify::{Difference, Report, StreamReport, Verify, VerifyError},
+};
+use tidings_schemas::{
+    clock::{Clock, SystemClock},
+    topics::Topic,
+};
+
+use super::{
+    exit::{Code, Failure, Outcome, WithCode},
+    progress,
+    source::{Source, SourceArgs},
+};
+
+/// What to verify, from the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct VerifyArgs {
+    /// Which log. Its settings of the stages (dataflow.*) must be those that it was made with.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Nothing runs that could catch up: what was not derived to the log's end is missing.
+    #[arg(long)]
+    pub complete: bool,
+    /// Show the first differences of each partition, at most this many.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub show: usize,
+    /// Partitions at a time. Left out: as many as the machine has cores.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Only say what would be read.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The topics that take part, inputs first.
+const TOPICS: [Topic; 4] = [Topic::Events, Topic::Timeline, Topic::Fanout, Topic::Inbox];
+
+/// Verifies.
+pub fn run(args: &VerifyArgs) -> Outcome {
+    let source = args.source.open()?;
+    let log = &*source.log;
+    if args.dry_run {
+        return plan(&source, args.json);
+    }
+    let (events, fanout) = (records(log, Topic::Events)?, records(log, Topic::Fanout)?);
+    let bar = progress::Shown(progress::bar("records", events + fanout));
+    let clock = SystemClock::new();
+    let began = clock.monotonic();
+    let verify = Verify {
+        log,
+        config: &source.settings.dataflow,
+        is_complete: args.complete,
+        kept_max: args.show,
+        threads: args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
+        progress: &|count| bar.0.inc(count),
+    };
+    let report = verify.run()?;
+    let seconds = clock.monotonic().saturating_sub(began).as_secs_f64();
+    drop(bar);
+    show(&source, &report, seconds, args.json)?;
+    let (found, events) = (report.difference_count(), events_of(&report));
+    match found {
+        0 => Ok(()),
+        _ => Err(Failure::new(Code::Found, format!("{found} records are not what {events} events lead to"))),
+    }
+}
+
+impl From<VerifyError> for Failure {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Scan(error) => error.into(),
+            VerifyError::Stage(_) => Self { code: Code::Found, error: error.into() },
+            VerifyError::NotKept { .. } => Self { code: Code::Usage, error: error.into() },
+        }
+    }
+}
+
+fn records(log: &dyn Log, topic: Topic) -> Result<u64, Failure> {
+    let mut records = 0;
+    for partition in 0..log.partitions(topic) {
+        let range = log.range(topic, partition)?;
+        records += range.end - range.start;
+    }
+    Ok(records)
+}
+
+#[derive(Serialize)]
+struct Planned {
+    topic: &'static str,
+    partition: u32,
+    start: u64,
+    end: u64,
+}
+
+#[allow(clippy::print_stdout, reason = "the program's output")]
+fn plan(source: &Source, as_json: bool) -> Outcome {
+    let mut planned = Vec::new();
+    for topic in TOPICS {
+        for partition in 0..source.log.partitions(topic) {
+            let range = source.log.range(topic, partition)?;
+            planned.push(Planned { topic: topic.name(), partition, start: range.start, end: range.end });
+        }
+    }
+    let records: u64 = planned.iter().map(|range| range.end - range.start).sum();
+    if as_json {
+        let report = json!({"source": source.place, "records": records, "ranges": planned});
+        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
+        return Ok(());
+    }
+    for Planned { topic, partition, start, end } in planned.iter().filter(|range| range.end > 0) {
+        println!("{topic:16} {partition:>3} {start:>12} {end:>12}");
+    }
+    println!("{records} records of {} would be read", source.place);
+    Ok(())
+}
+
+/// How many events were compared.
+fn events_of(report: &Report) -> u64 {
+    report.streams.iter().filter(|stream| stream.topic == Topic::Timeline).map(|stream| stream.verified_to).sum()
+}
+
+fn source_name(stream: &StreamReport) -> String {
+    stream.source.map_or_else(String::new, |(topic, partition)| format!("{} {partition}", topic.name()))
+}
+
+fn stream_json(stream: &StreamReport) -> Value {
+    json!({
+        "topic": stream.topic.name(),
+        "partition": stream.partition,
+        "source_topic": stream.source.map(|(topic, _)| topic.name()),
+        "source_partition": stream.source.map(|(_, partition)| partition),
+        "verified_to": stream.verified_to,
+        "source_end": stream.source_end,
+        "agreeing": stream.agreeing,
+        "repeats": stream.repeats,
+        "not_kept": stream.not_kept,
+        "ahead": stream.ahead,
+        "missing": stream.missing,
+        "extra": stream.extra,
+        "differing": stream.differing,
+        "out_of_order": stream.out_of_order,
+        "stray": stream.stray,
+    })
+}
+
+fn difference_json(difference: &Difference) -> Result<Value, Failure> {
+    let Difference { kind, topic, partition, of, source, expected, found } = difference;
+    let shown = |record: &StoredRecord| -> Result<Value, Failure> {
+        serde_json::from_str(&decode::json(*topic, *partition, record)).code(Code::Target)
+    };
+    let expected = expected.as_ref().map(|record| {
+        let (key, value) = (record.key.clone(), record.value.clone());
+        let mut expected = shown(&StoredRecord { offset: 0, timestamp_ms: 0, key, value })?;
+        // It has none: it was not recorded.
+        if let Some(fields) = expected.as_object_mut() {
+            fields.retain(|name, _| name != "offset" && name != "timestamp");
+        }
+        Ok::<_, Failure>(expected)
+    });
+    Ok(json!({
+        "kind": kind,
+        "topic": topic.name(),
+        "partition": partition,
+        "offset": found.as_ref().map(|record| record.offset),
+        "source_topic": of.map(|(topic, _)| topic.name()),
+        "source_partition": of.map(|(_, partition)| partition),
+        "source_offset": source,
+        "expected": expected.transpose()?,
+        "found": found.as_ref().map(shown).transpose()?,
+    }))
+}
+
+#[allow(clippy::print_stdout, reason = "the program's output")]
+#[allow(clippy::cast_precision_loss, reason = "a rate, for people")]
+fn show(source: &Source, report: &Report, seconds: f64, as_json: bool) -> Outcome {
+    let events = events_of(report);
+    let rate = events as f64 / seconds.max(0.001);
+    let differences = report.differences.iter().map(difference_json).collect::<Result<Vec<_>, _>>()?;
+    if as_json {
+        let report = json!({
+            "source": source.place,
+            "log_id": format!("{:032x}", source.log.log_id()),
+            "events": events,
+            "seconds": seconds,
+            "differences": report.difference_count(),
+            "streams": report.streams.iter().map(stream_json).collect::<Vec<_>>(),
+            "first_differences": differences,
+        });
+        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
+        return Ok(());
+    }
+    println!(
+        "{:16} {:16} {:>12} {:>10} {:>12} {:>10}  different",
+        "recorded", "from", "verified to", "behind", "agreeing", "repeats"
+    );
+    let is_shown = |stream: &&StreamReport| stream.source_end > 0 || stream.differences() > 0;
+    for stream in report.streams.iter().filter(is_shown) {
+        let recorded = format!("{} {}", stream.topic.name(), stream.partition);
+        let StreamReport { verified_to, source_end, agreeing, repeats, .. } = stream;
+        let behind = source_end.saturating_sub(*verified_to);
+        let different = stream.differences();
+        let from = source_name(stream);
+        println!("{recorded:16} {from:16} {verified_to:>12} {behind:>10} {agreeing:>12} {repeats:>10}  {different}");
+    }
+    for difference in &differences {
+        println!("{difference}");
+    }
+    println!("{events} events of {} in {seconds:.1} s ({rate:.0}/s)", source.place);
+    Ok(())
+}
