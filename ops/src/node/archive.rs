@@ -109,6 +109,10 @@ async fn open_embedded(config: &ArchiveConfig, data: &Path) -> Result<Option<(Ar
             return Ok(None);
         }
     };
+    // Before anybody can ask. The projection tries again what fails here.
+    if let Err(error) = archive.migrate().await {
+        tracing::warn!(%error, "the archive's tables cannot be made yet");
+    }
     let listen = HttpConfig { listen: config.http_listen, writable: config.http_writable, limits, credentials: None };
     let http = http::serve(&listen, &archive).await.with_context(|| {
         let address = config.http_listen;
