@@ -29,7 +29,6 @@ pub(super) const CHECKPOINTS_FULL: Fault = Fault {
 pub(super) const FULL: Fault = Fault {
     name: "disk-full",
     what: "the disk of tidings up is full: log, views, archive, checkpoints",
-    is_short: true,
     setup: Setup::Alone,
     needs: Some(Need::Mounts),
     resumes_within: seconds(14),
