@@ -13,7 +13,7 @@ use std::{
 
 use hashbrown::HashSet;
 use prost::Message as _;
-use tidings_ingest::{AsyncReader, Log, LogError, LogExt as _, OffsetRange, StoredRecord};
+use tidings_ingest::{AsyncReader, Log, LogError, StoredRecord};
 use tidings_schemas::{
     client::{self, server_frame::Body, update::Kind},
     clock::Clock,
@@ -73,7 +73,7 @@ impl Deliveries {
     /// The log has no such partition, or cannot be read.
     pub fn start(self, log: &Arc<dyn Log>, edge_id: u32) -> Result<JoinHandle<()>, LogError> {
         let log = Arc::clone(log);
-        let mut reader = at_end(log.as_ref(), edge_id, log.range(Topic::Deliveries, edge_id)?)?;
+        let mut reader = AsyncReader::at_end(log.as_ref(), Topic::Deliveries, edge_id)?;
         Ok(tokio::spawn(async move {
             let mut delay = *READ_RETRY_DELAY.start();
             loop {
@@ -98,8 +98,7 @@ impl Deliveries {
                     Err(error) => {
                         tracing::error!(%error, "deliveries cannot be read: going on at the end of the partition");
                         self.metrics.dropped("deliveries_unreadable");
-                        let range = log.range_now(Topic::Deliveries, edge_id).await;
-                        match range.and_then(|range| at_end(log.as_ref(), edge_id, range)) {
+                        match AsyncReader::at_end_now(log.as_ref(), Topic::Deliveries, edge_id).await {
                             Ok(next) => {
                                 reader = next;
                                 self.attach_all_again();
@@ -244,8 +243,4 @@ fn wake_later(to_wake: &mut ToWake, session: &Arc<Session>) {
     if to_wake.known.insert(Arc::as_ptr(connection).addr()) {
         to_wake.connections.push(Arc::clone(connection));
     }
-}
-
-fn at_end(log: &dyn Log, edge_id: u32, range: OffsetRange) -> Result<AsyncReader, LogError> {
-    Ok(AsyncReader::new(log.reader(Topic::Deliveries, edge_id, range.end)?))
 }

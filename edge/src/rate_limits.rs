@@ -1,4 +1,4 @@
-//! Token buckets, one for each key (a user, an address), in a bounded table. `shared` spreads users' over edges.
+//! Token buckets, one for each key (a user, an address), in a bounded table. `shared_limits` spreads users' over edges.
 //!
 //! A bucket is one number: the moment from which it is full again (the generic cell rate algorithm). A key that is not
 //! in the table has a full bucket, so forgetting those that are full loses nothing.

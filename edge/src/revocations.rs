@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use prost::Message as _;
-use tidings_ingest::{AsyncReader, Log, LogError, LogExt as _, OffsetRange, StoredRecord};
+use tidings_ingest::{AsyncReader, Log, LogError, StoredRecord};
 use tidings_schemas::{
     errors::CloseCode,
     ids::UserId,
@@ -55,7 +55,7 @@ impl Revocations {
         let watch = Arc::new(self);
         let mut tasks = Vec::new();
         for partition in 0..log.partitions(Topic::Directory) {
-            let mut reader = at_end(log.as_ref(), partition, log.range(Topic::Directory, partition)?)?;
+            let mut reader = AsyncReader::at_end(log.as_ref(), Topic::Directory, partition)?;
             let (watch, log) = (Arc::clone(&watch), Arc::clone(log));
             tasks.push(tokio::spawn(async move {
                 loop {
@@ -70,8 +70,7 @@ impl Revocations {
                             tracing::error!(%error, "the directory cannot be read: live sessions of ended tokens go on");
                             watch.metrics.dropped("directory_unreadable");
                             tokio::time::sleep(RETRY_INTERVAL).await;
-                            let range = log.range_now(Topic::Directory, partition).await;
-                            match range.and_then(|range| at_end(log.as_ref(), partition, range)) {
+                            match AsyncReader::at_end_now(log.as_ref(), Topic::Directory, partition).await {
                                 Ok(next) => {
                                     reader = next;
                                     watch.check_all().await;
@@ -126,10 +125,6 @@ impl Revocations {
             }
         }
     }
-}
-
-fn at_end(log: &dyn Log, partition: u32, range: OffsetRange) -> Result<AsyncReader, LogError> {
-    Ok(AsyncReader::new(log.reader(Topic::Directory, partition, range.end)?))
 }
 
 fn ended(value: &bytes::Bytes) -> Option<Ended> {

@@ -41,8 +41,7 @@ impl SharedLimits {
         limit: Arc<RateLimit<UserId>>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, LogError> {
-        let end = log.range(Topic::Leases, 0)?.end;
-        let reader = AsyncReader::new(log.reader(Topic::Leases, 0, end)?);
+        let reader = AsyncReader::at_end(log.as_ref(), Topic::Leases, 0)?;
         Ok(Self { log: Arc::clone(log), identity, limit, reader, metrics })
     }
 
@@ -107,12 +106,8 @@ impl SharedLimits {
         if error.is_retryable() {
             return;
         }
-        let reopened = match self.log.range_now(Topic::Leases, 0).await {
-            Ok(range) => self.log.reader(Topic::Leases, 0, range.end),
-            Err(error) => Err(error),
-        };
-        match reopened {
-            Ok(reader) => self.reader = AsyncReader::new(reader),
+        match AsyncReader::at_end_now(self.log.as_ref(), Topic::Leases, 0).await {
+            Ok(reader) => self.reader = reader,
             Err(error) => tracing::warn!(%error, "the leases cannot be opened"),
         }
     }

@@ -59,6 +59,26 @@ impl AsyncReader {
         Self { reader, woken }
     }
 
+    /// What is appended to a partition from now on. May block: for starts; later callers use
+    /// [`AsyncReader::at_end_now`].
+    ///
+    /// # Errors
+    /// As [`Log::range`] and [`Log::reader`].
+    pub fn at_end(log: &dyn Log, topic: Topic, partition: u32) -> Result<Self, LogError> {
+        let end = log.range(topic, partition)?.end;
+        Ok(Self::new(log.reader(topic, partition, end)?))
+    }
+
+    /// As [`AsyncReader::at_end`], for one that takes the place of a reader that cannot go on: waits for the log's answer
+    /// without blocking the thread.
+    ///
+    /// # Errors
+    /// As [`Log::range`] and [`Log::reader`].
+    pub async fn at_end_now(log: &dyn Log, topic: Topic, partition: u32) -> Result<Self, LogError> {
+        let end = log.range_now(topic, partition).await?.end;
+        Ok(Self::new(log.reader(topic, partition, end)?))
+    }
+
     /// The next records, up to `max_bytes` of them (at least one); waits until there is one. May be dropped while it
     /// waits: nothing is lost. A read from disk blocks the calling thread for as long as that takes.
     ///

@@ -295,10 +295,7 @@ impl Shared {
             let mut due = state.due(self.pushes_wait);
             // Nothing is derived from some inputs: then what edges are told of them need not wait, nor what is behind.
             due.extend(state.due(self.pushes_wait));
-            let begun = state.reach();
-            if !begun.is_empty() {
-                self.reached(&mut state, &begun);
-            }
+            self.reach(&mut state);
             due
         };
         // Not under the lock: a refused call is answered at once, on this thread.
@@ -318,8 +315,6 @@ impl Shared {
             drop(state);
             return self.waker.wake();
         }
-        let begun = state.reach();
-        self.reached(&mut state, &begun);
         drop(state);
         self.go_on();
     }
@@ -337,7 +332,9 @@ impl Shared {
         self.go_on();
     }
 
-    fn reached(&self, state: &mut State, begun: &[Duration]) {
+    /// Takes out what is durable, and wakes who waits for it.
+    fn reach(&self, state: &mut State) {
+        let begun = state.reach();
         let now = self.clock.monotonic();
         begun.iter().for_each(|since| self.append_seconds.observe(now.saturating_sub(*since).as_secs_f64()));
         if !begun.is_empty() && mem::take(&mut state.is_awaited) {
