@@ -9,6 +9,8 @@
 //! - A verdict is told when its entry stands in the timeline. The next group need not wait until it is told.
 //! - A push need not wait at all: its entry stands in the timeline, and its number follows from the order of the fan-out,
 //!   which is durable.
+//! - What edges are told stays in order, too: an answer to a session, or who is online, must not be passed by what follows
+//!   it. So it waits until edges have been told what is before it.
 
 use std::{
     collections::VecDeque,
@@ -137,11 +139,14 @@ impl State {
         if self.is_closed {
             return due;
         }
+        let mut is_told_before = true;
         for group in &mut self.groups {
             for call in [Call::Derived, Call::Told] {
-                if *group.phase(call) != Phase::Waiting
-                    || (call == Call::Told && pushes_wait && group.derived != Phase::Durable)
-                {
+                let is_turn = match call {
+                    Call::Derived => true,
+                    Call::Told => is_told_before && !(pushes_wait && group.derived != Phase::Durable),
+                };
+                if *group.phase(call) != Phase::Waiting || !is_turn {
                     continue;
                 }
                 let records = group.records(call);
@@ -150,6 +155,7 @@ impl State {
                     due.push((group.number, call, records));
                 }
             }
+            is_told_before = group.told == Phase::Durable;
         }
         due
     }
@@ -445,16 +451,41 @@ mod tests {
         assert_eq!(calls.iter().map(|(topics, _)| topics[0]).collect::<Vec<_>>(), [Topic::Deliveries, Topic::Timeline]);
         // The second is durable before the verdicts of the first: that is not yet a place to go on from.
         (calls.remove(1).1)(Ok(vec![1]));
-        let mut verdicts = log.take();
-        (verdicts.remove(0).1)(Ok(vec![1]));
-        assert!(!output.is_durable(&second) && !output.is_durable(&first));
+        assert!(log.take().is_empty() && !output.is_durable(&second) && !output.is_durable(&first));
         (calls.remove(0).1)(Err(AppendError::Full));
         assert!(matches!(output.step(Duration::ZERO), Some(AppendError::Full)));
         assert!(output.step(RETRY_DELAY_MIN).is_none());
         let mut again = log.take();
         assert_eq!(again[0].0, [Topic::Deliveries], "only what failed");
         (again.remove(0).1)(Ok(vec![2]));
+        assert!(output.is_durable(&first) && !output.is_durable(&second));
+        (log.take().remove(0).1)(Ok(vec![3]));
         assert!(output.is_durable(&second) && log.take().is_empty());
+    }
+
+    #[test]
+    fn what_edges_are_told_stays_in_order_whatever_fails() {
+        let log = Arc::new(Calls::default());
+        let mut output = output(&log, false);
+        give(&mut output, &[Topic::Inbox, Topic::Deliveries], 1);
+        let mut calls = log.take();
+        let second = give(&mut output, &[Topic::Inbox, Topic::Deliveries, Topic::Deliveries], 2);
+        (calls.remove(0).1)(Ok(vec![0]));
+        let mut inbox = log.take();
+        assert_eq!(inbox.len(), 1, "the second's pushes would pass the first's");
+        assert_eq!(inbox[0].0, [Topic::Inbox]);
+        (calls.remove(0).1)(Err(AppendError::Full));
+        (inbox.remove(0).1)(Ok(vec![1]));
+        assert!(log.take().is_empty());
+        let _ = output.step(Duration::ZERO);
+        let _ = output.step(RETRY_DELAY_MIN);
+        let mut first = log.take();
+        assert_eq!((first.len(), first[0].0.len()), (1, 1));
+        (first.remove(0).1)(Ok(vec![0]));
+        let mut pushes = log.take();
+        assert_eq!((pushes.len(), pushes[0].0.len()), (1, 2));
+        (pushes.remove(0).1)(Ok(vec![1, 2]));
+        assert!(output.is_durable(&second));
     }
 
     #[test]
