@@ -306,6 +306,8 @@ async fn settle(world: &Rc<World>, cast: &Cast) {
 }
 
 async fn judge(world: &Rc<World>, cast: &Cast) -> Outcome {
+    // A receipt, say, that was still on its way would otherwise be answered while the views are looked at.
+    world.stop();
     let modelled = properties::model(&world.log, cast.partitions);
     properties::check_log(world, cast.partitions, &modelled);
     properties::check_views(world).await;
@@ -315,7 +317,6 @@ async fn judge(world: &Rc<World>, cast: &Cast) -> Outcome {
         let (user, receipted) = (device.borrow().user_id.clone(), device.borrow().receipted.clone());
         properties::check_receipts(world, &user, &receipted, &closed).await;
     }
-    // Last: it is the only one that takes time, in which a late receipt may be answered.
     properties::check_checkpoints(world, &host::all_shards(&*world.log)).await;
     if let Some(panic) = PANICS.take() {
         world.find("panic", panic);

@@ -383,6 +383,14 @@ impl World {
         self.projections.borrow().first().map(|(gate, _)| Arc::clone(gate))
     }
 
+    /// Stops every node, so that all can be looked at as it is now.
+    pub(super) fn stop(&self) {
+        (0..self.edge_count()).for_each(|edge| self.crash_edge(edge));
+        let hosts = self.hosts.borrow().len();
+        (0..hosts).for_each(|host| self.crash_host(host));
+        self.crash_projections(0);
+    }
+
     /// Sets every node right and every shard with one owner.
     pub(super) async fn heal(self: &Rc<Self>, all: &BTreeSet<ShardId>) {
         self.trace.say(|| "the storm is over".to_owned());
