@@ -1,16 +1,15 @@
 //! One shard's way back to the log.
 //!
-//! What a shard gives out goes to the log in groups. A group is two calls of the log: what is derived (timeline, fan-out,
-//! inbox), and what edges are told of it.
+//! What a shard gives out goes to the log in two lanes: what is derived (timeline, fan-out, inbox), and what edges are
+//! told of it.
 //!
-//! - One group's derived records are on their way at a time; what the shard gives out meanwhile waits, and goes together in
-//!   the next group, which the log's own thread begins as soon as the one before is durable. So an append that failed is
-//!   simply tried again: nothing later has passed it, and the consumers' watermarks stay right.
-//! - A verdict is told when its entry stands in the timeline. The next group need not wait until it is told.
-//! - A push need not wait at all: its entry stands in the timeline, and its number follows from the order of the fan-out,
-//!   which is durable.
-//! - What edges are told stays in order, too: an answer to a session, or who is online, must not be passed by what follows
-//!   it. So it waits until edges have been told what is before it.
+//! - A lane has one call on its way at a time; what the shard gives out meanwhile waits, and goes together in the next one,
+//!   which the log's own thread begins as soon as the one before is durable. So an append that failed is simply tried
+//!   again: nothing later has passed it. The consumers' watermarks stay right, and an answer to a session, or who is
+//!   online, is not passed by what follows it.
+//! - A verdict is told when its entry stands in the timeline, so there the lane of what edges are told follows the other.
+//! - A push need not wait: its entry stands in the timeline, and its number follows from the order of the fan-out, which is
+//!   durable.
 
 use std::{
     collections::VecDeque,
@@ -37,143 +36,130 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 const RECORD_OVERHEAD_BYTES: usize = 96;
 
 /// What a shard gave out in one turn, or a piece of it; the last piece says how far the shard had taken in its inputs.
+#[derive(Default)]
 struct Batch {
-    records: Vec<NewRecord>,
+    /// By [`Way`].
+    records: [Vec<NewRecord>; 2],
     bytes: usize,
     positions: Option<Vec<InputPosition>>,
+    since: Duration,
 }
 
-/// The two calls of a group.
+/// The two lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
+enum Way {
     /// What is derived.
     Derived,
     /// What edges are told.
     Told,
 }
 
-/// How far a call is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Waiting,
-    OnItsWay,
-    /// To be tried again.
-    Failed,
-    Durable,
+impl Way {
+    const ALL: [Self; 2] = [Self::Derived, Self::Told];
+
+    fn of(topic: Topic) -> Self {
+        if topic == Topic::Deliveries { Self::Told } else { Self::Derived }
+    }
 }
 
-/// Batches that are appended together, kept until all of them is durable.
-struct Group {
-    number: u64,
-    batches: Vec<Batch>,
-    derived: Phase,
-    told: Phase,
-    since: Duration,
-}
-
-impl Group {
-    fn phase(&mut self, call: Call) -> &mut Phase {
-        match call {
-            Call::Derived => &mut self.derived,
-            Call::Told => &mut self.told,
-        }
-    }
-
-    /// The records of a call. Cheap: a record is two shared slices.
-    fn records(&self, call: Call) -> Vec<NewRecord> {
-        let is_of_call = |record: &&NewRecord| (record.topic == Topic::Deliveries) == (call == Call::Told);
-        self.batches.iter().flat_map(|batch| &batch.records).filter(is_of_call).cloned().collect()
-    }
-
-    fn has_failed(&self) -> bool {
-        self.derived == Phase::Failed || self.told == Phase::Failed
-    }
-
-    fn is_durable(&self) -> bool {
-        self.derived == Phase::Durable && self.told == Phase::Durable
-    }
+/// How far a lane is. Batches are counted from the shard's first one.
+#[derive(Default)]
+struct Lane {
+    /// Everything of the batches below this one is durable.
+    durable: u64,
+    /// The call on its way, or to be made again, is of the batches from `durable` up to this one.
+    calling: Option<u64>,
+    has_failed: bool,
 }
 
 /// A call that is to be made.
-type Due = (u64, Call, Vec<NewRecord>);
+type Due = (Way, Vec<NewRecord>);
 
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<Batch>,
-    /// In order. The derived records of all but the last are durable.
-    groups: VecDeque<Group>,
-    next_number: u64,
+    /// Those that are not durable in both lanes, and the number of the first.
+    batches: VecDeque<Batch>,
+    first: u64,
+    /// By [`Way`].
+    lanes: [Lane; 2],
     pending_bytes: usize,
     durable: Vec<InputPosition>,
     failed: Option<AppendError>,
-    /// Somebody waits for groups to become durable.
+    /// Somebody waits for batches to become durable.
     is_awaited: bool,
     /// The shard is not run here any more: nothing further is begun.
     is_closed: bool,
 }
 
 impl State {
-    /// Forms the next group, if it is its turn.
-    fn next_group(&mut self, now: Duration) {
-        let is_held_up = |group: &Group| group.has_failed() || group.derived != Phase::Durable;
-        if self.is_closed || self.waiting.is_empty() || self.groups.iter().any(is_held_up) {
-            return;
+    fn add(&mut self, batch: Batch) {
+        self.pending_bytes += batch.bytes;
+        self.batches.push_back(batch);
+    }
+
+    /// The call that is to be made now in a lane. `pushes_wait`: edges are told when the rest is durable.
+    fn due(&mut self, way: Way, pushes_wait: bool) -> Option<Due> {
+        if self.is_closed || self.lanes[way as usize].calling.is_some() {
+            return None;
         }
-        let (mut batches, mut bytes) = (Vec::new(), 0);
-        while let Some(batch) = self.waiting.front() {
+        let end = match way {
+            Way::Told if pushes_wait => self.lanes[Way::Derived as usize].durable,
+            _ => self.first + self.batches.len() as u64,
+        };
+        let lane = &mut self.lanes[way as usize];
+        let (mut to, mut bytes) = (lane.durable, 0);
+        for batch in self.batches.range(index(self.first, lane.durable)..index(self.first, end)) {
             if bytes > 0 && bytes + batch.bytes > SHARD_APPEND_BYTES_MAX {
                 break;
             }
-            bytes += batch.bytes;
-            batches.extend(self.waiting.pop_front());
+            // Batches of which nothing goes this way hold nothing up.
+            bytes += if batch.records[way as usize].is_empty() { 0 } else { batch.bytes };
+            to += 1;
         }
-        let number = self.next_number;
-        self.next_number += 1;
-        let (derived, told) = (Phase::Waiting, Phase::Waiting);
-        self.groups.push_back(Group { number, batches, derived, told, since: now });
+        if bytes == 0 {
+            lane.durable = to;
+            return None;
+        }
+        lane.calling = Some(to);
+        Some((way, self.called(way, to)))
     }
 
-    /// The calls that are to be made now. `pushes_wait`: edges are told when the rest is durable.
-    fn due(&mut self, pushes_wait: bool) -> Vec<Due> {
-        let mut due = Vec::new();
-        if self.is_closed {
-            return due;
-        }
-        let mut is_told_before = true;
-        for group in &mut self.groups {
-            for call in [Call::Derived, Call::Told] {
-                let is_turn = match call {
-                    Call::Derived => true,
-                    Call::Told => is_told_before && !(pushes_wait && group.derived != Phase::Durable),
-                };
-                if *group.phase(call) != Phase::Waiting || !is_turn {
-                    continue;
-                }
-                let records = group.records(call);
-                *group.phase(call) = if records.is_empty() { Phase::Durable } else { Phase::OnItsWay };
-                if !records.is_empty() {
-                    due.push((group.number, call, records));
-                }
-            }
-            is_told_before = group.told == Phase::Durable;
-        }
-        due
+    /// The records of a lane's call. Cheap: a record is two shared slices.
+    fn called(&self, way: Way, to: u64) -> Vec<NewRecord> {
+        let of_call = index(self.first, self.lanes[way as usize].durable)..index(self.first, to);
+        self.batches.range(of_call).flat_map(|batch| &batch.records[way as usize]).cloned().collect()
     }
 
-    /// Takes out the groups that are durable, with all before them. Gives when each was begun.
+    /// The calls that failed, to be made again.
+    fn again(&mut self) -> Vec<Due> {
+        let is_closed = self.is_closed;
+        let due = Way::ALL.into_iter().filter_map(|way| {
+            let lane = &mut self.lanes[way as usize];
+            let to = lane.calling.filter(|_| mem::take(&mut lane.has_failed) && !is_closed)?;
+            Some((way, self.called(way, to)))
+        });
+        due.collect()
+    }
+
+    /// Takes out the batches that are durable. Gives when each was given out.
     fn reach(&mut self) -> Vec<Duration> {
+        let reached = self.lanes.iter().map(|lane| lane.durable).min().unwrap_or(self.first);
         let mut begun = Vec::new();
-        while let Some(group) = self.groups.pop_front_if(|group| group.is_durable()) {
-            begun.push(group.since);
-            for batch in group.batches {
-                self.pending_bytes -= batch.bytes;
-                if let Some(positions) = batch.positions {
-                    self.durable = positions;
-                }
+        for batch in self.batches.drain(..index(self.first, reached)) {
+            begun.push(batch.since);
+            self.pending_bytes -= batch.bytes;
+            if let Some(positions) = batch.positions {
+                self.durable = positions;
             }
         }
+        self.first = reached;
         begun
     }
+}
+
+/// Where a batch stands among those that are kept.
+fn index(first: u64, number: u64) -> usize {
+    usize::try_from(number - first).unwrap_or(usize::MAX)
 }
 
 struct Shared {
@@ -236,22 +222,20 @@ impl Output {
     pub(super) fn push(&mut self, records: Vec<NewRecord>, positions: Vec<InputPosition>) {
         {
             let mut state = self.shared.lock();
-            let mut piece = Batch { records: Vec::new(), bytes: 0, positions: None };
+            let since = self.shared.clock.monotonic();
+            let mut piece = Batch { since, ..Batch::default() };
             for record in records {
                 let bytes = bytes_of(&record);
                 if piece.bytes > 0 && piece.bytes + bytes > SHARD_APPEND_BYTES_MAX {
-                    let full = mem::replace(&mut piece, Batch { records: Vec::new(), bytes: 0, positions: None });
-                    state.pending_bytes += full.bytes;
-                    state.waiting.push_back(full);
+                    state.add(mem::replace(&mut piece, Batch { since, ..Batch::default() }));
                 }
                 piece.bytes += bytes;
-                piece.records.push(record);
+                piece.records[Way::of(record.topic) as usize].push(record);
             }
             piece.positions = Some(positions);
-            state.pending_bytes += piece.bytes;
-            state.waiting.push_back(piece);
+            state.add(piece);
         }
-        Shared::go_on(&self.shared);
+        self.shared.go_on();
     }
 
     /// Sees to an append that failed: tries it again when it is due. Gives back a failure that is new.
@@ -259,7 +243,7 @@ impl Output {
         let failed = {
             let mut state = self.shared.lock();
             let failed = state.failed.take();
-            if failed.is_none() && state.groups.is_empty() && self.retry_at.is_none() {
+            if failed.is_none() && state.batches.is_empty() && self.retry_at.is_none() {
                 self.retry_delay = RETRY_DELAY_MIN;
             }
             failed
@@ -269,7 +253,7 @@ impl Output {
             self.retry_delay = (self.retry_delay * 2).min(RETRY_DELAY_MAX);
         } else if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
-            Shared::retry(&self.shared);
+            self.shared.retry();
         }
         failed
     }
@@ -279,7 +263,6 @@ impl Drop for Output {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.is_closed = true;
-        state.waiting.clear();
     }
 }
 
@@ -296,46 +279,45 @@ impl Shared {
     fn go_on(self: &Arc<Self>) {
         let due = {
             let mut state = self.lock();
-            let now = self.clock.monotonic();
-            state.next_group(now);
-            let mut due = state.due(self.pushes_wait);
-            // Nothing is derived from some inputs: then what edges are told of them need not wait, nor what is behind.
-            due.extend(state.due(self.pushes_wait));
+            // What is told follows what is derived, so in this order.
+            let due = Way::ALL.map(|way| state.due(way, self.pushes_wait));
             self.reach(&mut state);
             due
         };
-        // Not under the lock: a refused call is answered at once, on this thread.
-        for (number, call, records) in due {
+        self.call(due.into_iter().flatten());
+    }
+
+    /// Not under the lock: a refused call is answered at once, on this thread.
+    fn call(self: &Arc<Self>, due: impl IntoIterator<Item = Due>) {
+        for (way, records) in due {
             let shared = Arc::clone(self);
-            self.log.append_with(records, Box::new(move |result| shared.answered(number, call, result.map(drop))));
+            self.log.append_with(records, Box::new(move |result| shared.answered(way, result.map(drop))));
         }
     }
 
     /// A call is answered: goes on with what waited for it, or leaves it to the worker to try again.
-    fn answered(self: &Arc<Self>, number: u64, call: Call, result: Result<(), AppendError>) {
+    fn answered(self: &Arc<Self>, way: Way, result: Result<(), AppendError>) {
         let mut state = self.lock();
-        let Some(group) = state.groups.iter_mut().find(|group| group.number == number) else { return };
-        *group.phase(call) = if result.is_ok() { Phase::Durable } else { Phase::Failed };
-        if let Err(error) = result {
-            state.failed = Some(error);
-            drop(state);
-            return self.waker.wake();
+        let lane = &mut state.lanes[way as usize];
+        match result {
+            Ok(()) => {
+                lane.durable = lane.calling.take().unwrap_or(lane.durable);
+                drop(state);
+                self.go_on();
+            }
+            Err(error) => {
+                lane.has_failed = true;
+                state.failed = Some(error);
+                drop(state);
+                self.waker.wake();
+            }
         }
-        drop(state);
-        self.go_on();
     }
 
     /// Tries again what failed.
     fn retry(self: &Arc<Self>) {
-        for group in &mut self.lock().groups {
-            for call in [Call::Derived, Call::Told] {
-                let phase = group.phase(call);
-                if *phase == Phase::Failed {
-                    *phase = Phase::Waiting;
-                }
-            }
-        }
-        self.go_on();
+        let due = self.lock().again();
+        self.call(due);
     }
 
     /// Takes out what is durable, and wakes who waits for it.
@@ -448,9 +430,9 @@ mod tests {
         assert_eq!(calls[0].0, [Topic::Timeline, Topic::Fanout]);
         (calls.remove(0).1)(Ok(vec![0, 0]));
         let mut calls = log.take();
-        assert_eq!(calls.iter().map(|(topics, _)| topics[0]).collect::<Vec<_>>(), [Topic::Deliveries, Topic::Timeline]);
+        assert_eq!(calls.iter().map(|(topics, _)| topics[0]).collect::<Vec<_>>(), [Topic::Timeline, Topic::Deliveries]);
         // The second is durable before the verdicts of the first: that is not yet a place to go on from.
-        (calls.remove(1).1)(Ok(vec![1]));
+        (calls.remove(0).1)(Ok(vec![1]));
         assert!(log.take().is_empty() && !output.is_durable(&second) && !output.is_durable(&first));
         (calls.remove(0).1)(Err(AppendError::Full));
         assert!(matches!(output.step(Duration::ZERO), Some(AppendError::Full)));
