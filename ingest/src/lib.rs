@@ -32,6 +32,6 @@ pub use error::{AppendError, LogError};
 pub use group::{Assignment, FixedMember, Groups, Membership};
 pub use kafka::KafkaLog;
 pub use kafka::config::KafkaConfig;
-pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange, StoredRecord, Wake};
+pub use log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange, Pace, StoredRecord, Wake};
 pub use settings::{PartitionCounts, Retention};
 pub use waiting::WaitingReader;

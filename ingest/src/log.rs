@@ -103,14 +103,36 @@ pub trait Log: Send + Sync + 'static {
     /// [`LogError::Unavailable`].
     fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError>;
 
-    /// As [`Log::reader`], for one who would rather read much at a time than soon: what is appended may take a moment (on
-    /// Kafka at most `limits::KAFKA_PATIENT_FETCH_WAIT`) longer to come.
+    /// As [`Log::reader`], for one who would rather read much at a time than soon.
     ///
     /// # Errors
     /// As [`Log::reader`].
-    fn patient_reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
+    fn paced_reader(
+        &self,
+        _pace: Pace,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+    ) -> Result<Box<dyn LogReader>, LogError> {
         self.reader(topic, partition, from)
     }
+}
+
+/// How soon a reader wants what is appended. A log may ignore it; on Kafka each answer of a broker to a fetch is work for
+/// both, so there are the fewer the more a reader waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// At once.
+    Prompt,
+    /// Within a moment that nobody notices who looks at it: on Kafka `limits::KAFKA_STEADY_FETCH_WAIT`.
+    Steady,
+    /// Much at a time: on Kafka within `limits::KAFKA_PATIENT_FETCH_WAIT`.
+    Patient,
+}
+
+impl Pace {
+    /// All, in the order of their numbers (`pace as usize`).
+    pub const ALL: [Self; 3] = [Self::Prompt, Self::Steady, Self::Patient];
 }
 
 /// Reads one partition in order.

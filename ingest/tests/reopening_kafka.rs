@@ -14,7 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidings_ingest::{Log, NewRecord, WaitingReader};
+use tidings_ingest::{Log, NewRecord, Pace, WaitingReader};
 use tidings_schemas::topics::Topic;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ fn a_partition_that_is_opened_again_at_once_is_read() {
 fn a_reader_of_a_deaf_consumer_gets_another() {
     let log = broker::open(&broker::settings(broker::shared()));
     append(&log, 100);
-    let mut readers = [log.reader(Topic::Events, 0, 0), log.patient_reader(Topic::Events, 0, 0)]
+    let mut readers = [log.reader(Topic::Events, 0, 0), log.paced_reader(Pace::Patient, Topic::Events, 0, 0)]
         .map(|reader| WaitingReader::new(reader.unwrap()));
     let mut records = Vec::new();
     for reader in &mut readers {

@@ -94,6 +94,10 @@ pub const TAIL_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const KAFKA_GROUP_RECORDS_MAX: usize = 10_000;
 /// One batch of records as Kafka stores it, if it is not a single larger record.
 pub const KAFKA_BATCH_BYTES: usize = 1024 * 1024;
+/// A reader that need not have each record by itself waits for so much from a broker of Kafka at a time, or for so long.
+pub const KAFKA_STEADY_FETCH_BYTES: usize = 32 * 1024;
+/// See [`KAFKA_STEADY_FETCH_BYTES`].
+pub const KAFKA_STEADY_FETCH_WAIT: Duration = Duration::from_millis(20);
 /// A reader that is in no hurry waits for so much from a broker of Kafka at a time, or for so long.
 pub const KAFKA_PATIENT_FETCH_BYTES: usize = 256 * 1024;
 /// See [`KAFKA_PATIENT_FETCH_BYTES`].

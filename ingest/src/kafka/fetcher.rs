@@ -14,13 +14,17 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use tidings_schemas::limits::{KAFKA_PATIENT_FETCH_BYTES, KAFKA_PATIENT_FETCH_WAIT, KAFKA_READERS_PER_PARTITION_MAX};
+use tidings_schemas::limits::{
+    KAFKA_PATIENT_FETCH_BYTES, KAFKA_PATIENT_FETCH_WAIT, KAFKA_READERS_PER_PARTITION_MAX, KAFKA_STEADY_FETCH_BYTES,
+    KAFKA_STEADY_FETCH_WAIT,
+};
 
 use super::client::Context;
 use super::config::KafkaConfig;
 use super::slots::Slot;
 use super::stats::{Counters, add, take};
 use crate::error::LogError;
+use crate::log::Pace;
 
 /// How long a consumer's thread waits at a time.
 const SERVE: Duration = Duration::from_millis(100);
@@ -59,24 +63,14 @@ pub(crate) struct Seat {
 }
 
 impl Fetchers {
-    /// For readers that want each record as soon as it is there.
-    pub(crate) fn prompt(client: ClientConfig, settings: &KafkaConfig, counters: Arc<Counters>) -> Arc<Self> {
-        Self::new(client, settings, (1, settings.fetch_wait_ms.into()), counters)
-    }
-
-    /// For readers that are in no hurry: every answer of a broker to a fetch is work for both, so there are fewer.
-    pub(crate) fn patient(client: ClientConfig, settings: &KafkaConfig, counters: Arc<Counters>) -> Arc<Self> {
-        let wait = (KAFKA_PATIENT_FETCH_BYTES, KAFKA_PATIENT_FETCH_WAIT.as_millis());
-        Self::new(client, settings, wait, counters)
-    }
-
-    /// `wait`: a broker answers when it has so many bytes, or after so many milliseconds.
-    fn new(
-        client: ClientConfig,
-        settings: &KafkaConfig,
-        (wait_bytes, wait_ms): (usize, u128),
-        counters: Arc<Counters>,
-    ) -> Arc<Self> {
+    /// For readers of one pace.
+    pub(crate) fn new(pace: Pace, client: ClientConfig, settings: &KafkaConfig, counters: Arc<Counters>) -> Arc<Self> {
+        // A broker answers when it has so many bytes, or after so many milliseconds.
+        let (wait_bytes, wait_ms) = match pace {
+            Pace::Prompt => (1, settings.fetch_wait_ms.into()),
+            Pace::Steady => (KAFKA_STEADY_FETCH_BYTES, KAFKA_STEADY_FETCH_WAIT.as_millis()),
+            Pace::Patient => (KAFKA_PATIENT_FETCH_BYTES, KAFKA_PATIENT_FETCH_WAIT.as_millis()),
+        };
         let mut config = client;
         let mut set = |key: &str, value: String| {
             config.set(key, value);

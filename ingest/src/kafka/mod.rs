@@ -50,7 +50,7 @@ use self::stats::{Counters, Stats};
 use self::topics::Topics;
 use crate::error::{AppendError, LogError};
 use crate::group::{Groups, Membership};
-use crate::log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange};
+use crate::log::{Log, LogReader, NewRecord, OffsetRange, OnAppended, OnRange, Pace};
 
 /// A process' access to a log on Kafka. Dropping it waits a while for what is on its way; readers that are still there can
 /// read on.
@@ -62,8 +62,8 @@ pub struct KafkaLog {
     names: Vec<Arc<str>>,
     /// None: it is open to be read only.
     appender: Option<Arc<Appender>>,
-    fetchers: Arc<Fetchers>,
-    patient_fetchers: Arc<Fetchers>,
+    /// By [`Pace`].
+    fetchers: [Arc<Fetchers>; Pace::ALL.len()],
     ranges: Arc<Ranges>,
     counters: Arc<Counters>,
     threads: Vec<JoinHandle<()>>,
@@ -125,8 +125,7 @@ impl KafkaLog {
         let mut log = Self {
             log_id: identity.log_id(),
             config: config.clone(),
-            fetchers: Fetchers::prompt(client.clone(), config, Arc::clone(&counters)),
-            patient_fetchers: Fetchers::patient(client, config, Arc::clone(&counters)),
+            fetchers: Pace::ALL.map(|pace| Fetchers::new(pace, client.clone(), config, Arc::clone(&counters))),
             slots,
             names,
             appender,
@@ -152,24 +151,7 @@ impl KafkaLog {
     /// Stops all fetching of the readers that are open, as consumers do that have gone deaf: for tests.
     #[cfg(feature = "conformance")]
     pub fn deafen(&self) {
-        self.fetchers.deafen();
-        self.patient_fetchers.deafen();
-    }
-
-    fn open_reader(
-        &self,
-        fetchers: &Arc<Fetchers>,
-        topic: Topic,
-        partition: u32,
-        from: u64,
-    ) -> Result<Box<dyn LogReader>, LogError> {
-        let slot = self.slots.slot(topic, partition).ok_or(LogError::UnknownPartition { topic, partition })?;
-        let OffsetRange { start, end } = self.range(topic, partition)?;
-        if !(start..=end).contains(&from) {
-            return Err(LogError::OutOfRange { topic, partition, asked: from, start, end });
-        }
-        let (ranges, name) = (Arc::clone(&self.ranges), &self.names[topic.index()]);
-        Ok(Box::new(KafkaReader::open(fetchers, ranges, (topic, partition), (slot, name), from)?))
+        self.fetchers.iter().for_each(|fetchers| fetchers.deafen());
     }
 }
 
@@ -204,16 +186,28 @@ impl Log for KafkaLog {
     fn end_seen(&self, topic: Topic, partition: u32) -> Option<u64> {
         let slot = self.slots.slot(topic, partition)?;
         let name = &self.names[topic.index()];
-        let both = [&self.fetchers, &self.patient_fetchers];
-        both.into_iter().filter_map(|fetchers| fetchers.end_seen(slot, name, partition)).max()
+        self.fetchers.iter().filter_map(|fetchers| fetchers.end_seen(slot, name, partition)).max()
     }
 
     fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
-        self.open_reader(&self.fetchers, topic, partition, from)
+        self.paced_reader(Pace::Prompt, topic, partition, from)
     }
 
-    fn patient_reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
-        self.open_reader(&self.patient_fetchers, topic, partition, from)
+    fn paced_reader(
+        &self,
+        pace: Pace,
+        topic: Topic,
+        partition: u32,
+        from: u64,
+    ) -> Result<Box<dyn LogReader>, LogError> {
+        let slot = self.slots.slot(topic, partition).ok_or(LogError::UnknownPartition { topic, partition })?;
+        let OffsetRange { start, end } = self.range(topic, partition)?;
+        if !(start..=end).contains(&from) {
+            return Err(LogError::OutOfRange { topic, partition, asked: from, start, end });
+        }
+        let (ranges, name) = (Arc::clone(&self.ranges), &self.names[topic.index()]);
+        let fetchers = &self.fetchers[pace as usize];
+        Ok(Box::new(KafkaReader::open(fetchers, ranges, (topic, partition), (slot, name), from)?))
     }
 }
 impl Groups for KafkaLog {
@@ -229,8 +223,7 @@ impl Drop for KafkaLog {
             appender.close();
         }
         self.ranges.close();
-        self.fetchers.close();
-        self.patient_fetchers.close();
+        self.fetchers.iter().for_each(|fetchers| fetchers.close());
         let current = thread::current().id();
         for thread in self.threads.drain(..) {
             // The last reference may have been a caller's, dropped on the log's own thread.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use prost::Message as _;
-use tidings_ingest::{Log, LogError, LogReader, StoredRecord, Wake};
+use tidings_ingest::{Log, LogError, LogReader, Pace, StoredRecord, Wake};
 use tidings_schemas::{limits, topics::Topic, wire};
 
 use super::Metrics;
@@ -231,13 +231,13 @@ fn reader(
     from: u64,
     metrics: &Metrics,
 ) -> Result<Box<dyn LogReader>, LogError> {
-    match log.patient_reader(topic, partition, from) {
+    match log.paced_reader(Pace::Patient, topic, partition, from) {
         Err(LogError::OutOfRange { start, .. }) if from < start => {
             let lost = start - from;
             let name = topic.name();
             tracing::error!(topic = name, partition, lost, "retention has dropped records before they were archived");
             metrics.skipped(topic, "dropped_by_retention", lost);
-            log.patient_reader(topic, partition, start)
+            log.paced_reader(Pace::Patient, topic, partition, start)
         }
         reader => reader,
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings_ingest::{Log, LogError, LogReader, StoredRecord, Wake};
+use tidings_ingest::{Log, LogError, LogReader, Pace, StoredRecord, Wake};
 use tidings_schemas::{
     limits::VIEW_PROJECTION_POLL_BYTES,
     topics::Topic,
@@ -104,7 +104,7 @@ impl Input {
             );
             taken.own = range.start;
         }
-        let mut reader = log.reader(topic, partition, taken.own)?;
+        let mut reader = log.paced_reader(Pace::Steady, topic, partition, taken.own)?;
         reader.wake_with(wake);
         let (end_at_open, records) = (range.end, Vec::new());
         Ok(Self { topic, partition, reader, taken, applied, end_at_open, records })
