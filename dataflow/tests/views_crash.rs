@@ -6,115 +6,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod views_batches;
+
 use std::{
-    collections::BTreeMap,
     env, fs,
     io::{BufRead, BufReader, Write as _},
-    ops::Bound,
     path::Path,
     process::{Command, Stdio},
 };
 
-use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tidings_dataflow::views::store::{FjallViews, StoreConfig};
-use tidings_schemas::{
-    topics::Topic,
-    views::{Key, Move, Scan, Table, ViewStore, Write},
-};
+use tidings_schemas::views::ViewStore;
+
+use views_batches::{Model, TOPIC, apply, check};
 
 const CHILD_FOLDER: &str = "TIDINGS_VIEWS_CRASH_FOLDER";
 const LOG: u128 = 99;
-const OWNERS: u128 = 5;
 const ROUNDS_DEFAULT: u64 = 40;
-const TABLES: [Table; 3] = [Table::Inbox, Table::Entries, Table::Members];
-const TOPIC: Topic = Topic::Timeline;
 
 /// Small, so that kills hit the writing and merging of tables.
 const SMALL: StoreConfig = StoreConfig { cache_bytes: 1024 * 1024, memtable_bytes: 128 * 1024 };
-
-type Model = BTreeMap<(Table, u128, Vec<u8>), Vec<u8>>;
-
-/// Batch `number`, always the same.
-fn batch(number: u64) -> Vec<Write> {
-    let mut random = StdRng::seed_from_u64(number);
-    (0..random.random_range(1..60))
-        .map(|index: u64| {
-            let table = TABLES[random.random_range(0..TABLES.len())];
-            let owner = random.random_range(0..OWNERS) << 60;
-            let key = |sort: u64| Key { table, owner, sort: Bytes::copy_from_slice(&sort.to_be_bytes()) };
-            let recent = number.saturating_sub(random.random_range(0..50)) * 100;
-            match random.random_range(0..20) {
-                0 => Write::DeleteBelow(key(recent)),
-                1..3 => Write::Delete(key(recent + random.random_range(0..20))),
-                _ => {
-                    let value: Vec<u8> = (0..random.random_range(0..200)).map(|_| random.random()).collect();
-                    Write::Put(key(number * 100 + index % 20), value.into())
-                }
-            }
-        })
-        .collect()
-}
-
-fn apply_to_model(model: &mut Model, writes: Vec<Write>) {
-    for write in writes {
-        match write {
-            Write::Put(key, value) => {
-                model.insert((key.table, key.owner, key.sort.to_vec()), value.to_vec());
-            }
-            Write::Delete(key) => {
-                model.remove(&(key.table, key.owner, key.sort.to_vec()));
-            }
-            Write::DeleteBelow(key) => {
-                model.retain(|(table, owner, sort), _| {
-                    (*table, *owner) != (key.table, key.owner) || sort.as_slice() >= key.sort.as_ref()
-                });
-            }
-        }
-    }
-}
-
-async fn rows(store: &FjallViews) -> Model {
-    let mut rows = Model::new();
-    for table in TABLES {
-        for owner in (0..OWNERS).map(|owner| owner << 60) {
-            let mut from = Bound::Unbounded;
-            loop {
-                let scan = Scan { table, owner, from, to: Bound::Unbounded, reverse: false, limit: 1_000 };
-                let page = store.scan(scan).await.unwrap();
-                let Some((last, _)) = page.last().cloned() else { break };
-                rows.extend(page.into_iter().map(|(sort, value)| ((table, owner, sort.to_vec()), value.to_vec())));
-                from = Bound::Excluded(last);
-            }
-        }
-    }
-    rows
-}
-
-async fn apply(store: &FjallViews, number: u64) {
-    let moves = [TOPIC, Topic::Events].map(|topic| Move { topic, partition: 1, from: number, to: number + 1 });
-    store.apply(batch(number), moves.to_vec()).await.unwrap();
-}
-
-/// The position, after checking that the rows are those of as many batches.
-async fn check(store: &FjallViews, model: &mut Model, modelled: &mut u64, context: &str) -> u64 {
-    let position = store.position(TOPIC, 1).await.unwrap();
-    assert_eq!(
-        store.position(Topic::Events, 1).await.unwrap(),
-        position,
-        "{context}: the positions of one batch differ"
-    );
-    if position < *modelled {
-        (*modelled, *model) = (0, Model::new());
-    }
-    while *modelled < position {
-        apply_to_model(model, batch(*modelled));
-        *modelled += 1;
-    }
-    let found = rows(store).await;
-    assert!(found == *model, "{context}: at position {position} there are {} rows, not {}", found.len(), model.len());
-    position
-}
 
 /// Not a test of its own: what the killed process does.
 #[tokio::test]
@@ -123,7 +35,7 @@ async fn child() {
     let store = FjallViews::open(Path::new(&folder), LOG, &SMALL).unwrap();
     let mut output = std::io::stdout().lock();
     for number in store.position(TOPIC, 1).await.unwrap().. {
-        apply(&store, number).await;
+        apply(&store, number).await.unwrap();
         writeln!(output, "applied {number}").unwrap();
         output.flush().unwrap();
     }
@@ -179,7 +91,7 @@ async fn a_journal_torn_at_any_byte_gives_back_whole_batches() {
     {
         let store = FjallViews::open(whole.path(), LOG, &StoreConfig::default()).unwrap();
         for number in 0..batches {
-            apply(&store, number).await;
+            apply(&store, number).await.unwrap();
         }
     }
     let journal = "rows/0.jnl";

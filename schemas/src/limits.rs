@@ -184,6 +184,15 @@ pub const VIEW_STORE_MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
 pub const VIEW_STORE_MEMTABLES_MAX: u64 = 4;
 /// How long a batch waits for that.
 pub const VIEW_STORE_MEMORY_WAIT: Duration = Duration::from_secs(10);
+/// Tables of the embedded views that wait to be written out, or to be merged, before a batch waits, too, and for as long.
+pub const VIEW_STORE_UNWRITTEN_TABLES_MAX: usize = 3;
+/// See `VIEW_STORE_UNWRITTEN_TABLES_MAX`. Each costs a read a look.
+pub const VIEW_STORE_UNMERGED_TABLES_MAX: usize = 25;
+/// Free space on the disk without which the embedded views' store is not opened anew after an error of the disk.
+pub const VIEW_STORE_ROOM_BYTES: usize = 1024 * 1024;
+/// How long until that is tried: at first, and at the most.
+pub const VIEW_STORE_REOPEN_BACKOFF: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_secs(1);
 /// The embedded views' journal on disk. Over: what holds its oldest part is written out.
 pub const VIEW_STORE_JOURNAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// How often the embedded views' journal is synced: what a power cut may take away, to be applied again from the log.
@@ -205,7 +214,7 @@ pub const VIEW_CONFIRM_INTERVAL: Duration = Duration::from_secs(1);
 pub const VIEW_APPLY_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the projection of the views waits before it tries again when their store does not answer: at first, and at
 /// the most.
-pub const VIEW_RETRY_BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(5);
+pub const VIEW_RETRY_BACKOFF: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
 /// A call to the views in Redis, by default. Over: `unavailable`.
 pub const VIEW_REDIS_CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Calls of one process to the views in Redis that are under way at once. More wait, up to their time-out.

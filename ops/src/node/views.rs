@@ -41,8 +41,8 @@ impl OpenViews {
             ViewsKind::Embedded => {
                 let views = FjallViews::open(&data.join("views"), log.log_id(), &settings.views);
                 let views = views.context("cannot open the views")?;
-                let store: Arc<dyn ViewStore> = Arc::new(views.clone());
-                Ok(Self { for_readers: Arc::clone(&store), store, embedded: Some(views) })
+                let for_readers = Arc::new(views.for_readers());
+                Ok(Self { store: Arc::new(views.clone()), for_readers, embedded: Some(views) })
             }
             ViewsKind::Redis => {
                 let views = RedisViews::new(&settings.redis, log.log_id(), entropy.next_u64());
@@ -97,7 +97,6 @@ impl RunningProjection {
         Ok(Self { handle })
     }
 
-    /// Which partitions it follows, to be changed.
     /// Which partitions it follows, to be changed.
     pub(super) fn assignment(&self) -> Assignment {
         self.handle.assignment()

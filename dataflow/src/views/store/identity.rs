@@ -38,60 +38,84 @@ pub enum OpenError {
     },
 }
 
-impl OpenError {
-    pub(super) fn from_fjall(folder: &Path, error: &fjall::Error) -> Self {
-        let folder = folder.to_owned();
-        match error {
-            fjall::Error::Locked => Self::Locked { folder },
-            fjall::Error::Io(error) => Self::Io { folder, error: io::Error::new(error.kind(), error.to_string()) },
-            error => Self::Store { folder, reason: error.to_string() },
-        }
+/// Where the views are, and of which log they must be.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    log_id: u128,
+}
+
+/// What is there of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// As they were left.
+    Kept,
+    /// They are gone, or there never were any.
+    Dropped,
+}
+
+impl Folder {
+    pub(super) fn new(path: &Path, log_id: u128) -> Self {
+        Self { path: path.to_owned(), log_id }
     }
-}
 
-/// What the folder must be of.
-pub(super) struct Identity {
-    pub(super) log_id: u128,
-}
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
 
-/// Where the rows are.
-pub(super) fn rows_folder(folder: &Path) -> PathBuf {
-    folder.join(ROWS_FOLDER)
-}
+    /// Where the rows are.
+    pub(super) fn rows(&self) -> PathBuf {
+        self.path.join(ROWS_FOLDER)
+    }
 
-impl Identity {
     /// Makes the folder, or drops what is in it if that is of another log or version.
-    pub(super) fn prepare(&self, folder: &Path) -> Result<(), OpenError> {
-        match fs::read_to_string(folder.join(IDENTITY_FILE)) {
-            Ok(found) if found == self.text() => Ok(()),
-            Ok(found) => {
-                tracing::warn!(
-                    folder = %folder.display(), found = found.trim(), expected = self.text().trim(),
-                    "the views are of another log or version: they are dropped and rebuilt from the log"
-                );
-                self.start_over(folder)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.start_over(folder),
-            Err(error) => Err(OpenError::Io { folder: folder.to_owned(), error }),
+    pub(super) fn prepare(&self) -> Result<Rows, OpenError> {
+        match fs::read_to_string(self.path.join(IDENTITY_FILE)) {
+            Ok(found) if found == self.text() => return Ok(Rows::Kept),
+            Ok(found) => tracing::warn!(
+                folder = %self.path.display(), found = found.trim(), expected = self.text().trim(),
+                "the views are of another log or version: they are dropped and rebuilt from the log"
+            ),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return self.io(Err(error)),
         }
+        self.start_over()?;
+        Ok(Rows::Dropped)
     }
 
     /// Drops the rows, and names the folder as this log's.
-    pub(super) fn start_over(&self, folder: &Path) -> Result<(), OpenError> {
-        self.write(folder).map_err(|error| OpenError::Io { folder: folder.to_owned(), error })
+    pub(super) fn start_over(&self) -> Result<(), OpenError> {
+        self.io(self.write())
     }
 
-    fn write(&self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let identity = folder.join(IDENTITY_FILE);
+    /// What the system says of the folder.
+    pub(super) fn io<T>(&self, outcome: io::Result<T>) -> Result<T, OpenError> {
+        outcome.map_err(|error| OpenError::Io { folder: self.path.clone(), error })
+    }
+
+    /// What the store says of the folder.
+    pub(super) fn refused(&self, error: &fjall::Error) -> OpenError {
+        let folder = self.path.clone();
+        match error {
+            fjall::Error::Locked => OpenError::Locked { folder },
+            fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+                OpenError::Io { folder, error: io::Error::new(error.kind(), error.to_string()) }
+            }
+            error => OpenError::Store { folder, reason: error.to_string() },
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        fs::create_dir_all(&self.path)?;
+        let identity = self.path.join(IDENTITY_FILE);
         // Without its identity a half-removed folder is removed again.
         remove_if_there(fs::remove_file(&identity))?;
-        remove_if_there(fs::remove_dir_all(rows_folder(folder)))?;
-        let unfinished = folder.join("identity.new");
+        remove_if_there(fs::remove_dir_all(self.rows()))?;
+        let unfinished = self.path.join("identity.new");
         fs::write(&unfinished, self.text())?;
         fs::File::open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, &identity)?;
-        fs::File::open(folder)?.sync_all()
+        fs::File::open(&self.path)?.sync_all()
     }
 
     fn text(&self) -> String {

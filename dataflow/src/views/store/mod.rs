@@ -3,49 +3,35 @@
 //!
 //! - [`identity`]: which log and which version of the rows a folder is of; anything else is rebuilt.
 //! - [`keys`]: rows' and positions' keys as bytes.
+//! - [`opened`]: the store while it is open. [`held`]: over the life of the process; an error of the disk ends what is
+//!   open, and it is opened anew.
 //! - [`positions`]: the positions in memory, and those who wait for one.
-//! - [`journal_sync`]: the thread that syncs the journal now and then. A crash of the machine may take the rows of the
-//!   last moment away together with their positions; they are applied again from the log. A crash of the process alone
-//!   takes nothing away.
+//! - [`keeper`]: the thread that syncs the journal now and then, and opens the store anew. A crash of the machine may take
+//!   the rows of the last moment away together with their positions; they are applied again from the log. A crash of the
+//!   process alone takes nothing away.
 
+mod held;
 mod identity;
-mod journal_sync;
+mod keeper;
 mod keys;
+mod opened;
 mod positions;
 
-use std::{
-    io::ErrorKind,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode, Readable, Snapshot, UserKey,
-    UserValue, compaction::Leveled,
-};
 use tidings_schemas::{
-    limits::{
-        VIEW_INLINE_READS_MAX, VIEW_SCAN_ROWS_MAX, VIEW_STORE_CACHE_BYTES, VIEW_STORE_JOURNAL_BYTES_MAX,
-        VIEW_STORE_MEMORY_WAIT, VIEW_STORE_MEMTABLE_BYTES, VIEW_STORE_MEMTABLES_MAX, VIEW_STORE_SYNC_INTERVAL,
-    },
+    limits::{VIEW_INLINE_READS_MAX, VIEW_STORE_CACHE_BYTES, VIEW_STORE_MEMTABLE_BYTES},
     topics::Topic,
     views::{Key, Move, Position, Scan, ViewError, ViewStore, Write},
 };
 
-use identity::Identity;
+use held::Store;
+use identity::Folder;
 pub use identity::OpenError;
-use journal_sync::JournalSync;
-use positions::Positions;
-
-/// Tables are merged when there are so many: twice as many as usual, because rows are written more often than they are
-/// read, and merging costs nearly half as much then.
-const UNMERGED_TABLES_MAX: u8 = 8;
-
-/// How often a batch that waits for memory looks again: the store tells nobody when it has written a table.
-const MEMORY_POLL: Duration = Duration::from_millis(1);
+use keeper::Keeper;
+use opened::Opened;
 
 /// Settings of the embedded store of the views.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -67,21 +53,13 @@ impl Default for StoreConfig {
 #[derive(Clone)]
 pub struct FjallViews {
     inner: Arc<Inner>,
+    is_for_readers: bool,
 }
 
 struct Inner {
-    // Dropped first: the thread holds a handle of the database, whose end waits for its own threads.
-    _journal_sync: JournalSync,
-    rows: Keyspace,
-    database: Database,
-    positions: Positions,
-    memory_bytes_max: u64,
-    /// What readers see: the store after the last whole batch. (A snapshot that is opened while a batch is being
-    /// committed can show a part of it: the writing of a table in the background moves the store's clock past the
-    /// batch's time. So only the writer opens one, when its batch is done.)
-    visible: RwLock<Snapshot>,
-    /// Held while a batch is committed and made visible.
-    writing: Mutex<()>,
+    // Dropped first: the thread uses the store.
+    keeper: Keeper,
+    store: Arc<Store>,
 }
 
 impl FjallViews {
@@ -91,45 +69,27 @@ impl FjallViews {
     /// # Errors
     /// The folder cannot be read or written, or another process has it open.
     pub fn open(folder: &Path, log_id: u128, config: &StoreConfig) -> Result<Self, OpenError> {
-        let identity = Identity { log_id };
-        identity.prepare(folder)?;
-        let (database, rows) = match open_database(&identity::rows_folder(folder), config) {
-            Ok(opened) => opened,
-            Err(error) if is_damage(&error) => {
-                tracing::warn!(
-                    folder = %folder.display(), %error,
-                    "the views are damaged: they are dropped and rebuilt from the log"
-                );
-                identity.start_over(folder)?;
-                open_database(&identity::rows_folder(folder), config)
-                    .map_err(|error| OpenError::from_fjall(folder, &error))?
-            }
-            Err(error) => return Err(OpenError::from_fjall(folder, &error)),
-        };
-        let positions = Positions::load(&rows).map_err(|error| OpenError::from_fjall(folder, &error))?;
-        let journal_sync = JournalSync::start(database.clone(), VIEW_STORE_SYNC_INTERVAL)
+        let store = Arc::new(Store::open(Folder::new(folder, log_id), config.clone())?);
+        let keeper = Keeper::start(Arc::clone(&store))
             .map_err(|error| OpenError::Io { folder: folder.to_owned(), error })?;
-        let memory_bytes_max = config.memtable_bytes.saturating_mul(VIEW_STORE_MEMTABLES_MAX);
-        let inner = Inner {
-            _journal_sync: journal_sync,
-            visible: RwLock::new(database.snapshot()),
-            writing: Mutex::new(()),
-            rows,
-            database,
-            positions,
-            memory_bytes_max,
-        };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(Inner { keeper, store }), is_for_readers: false })
+    }
+
+    /// The same store, for those who read only: it is unavailable while rows are missing that readers have seen, because
+    /// the store was found damaged after an error of its disk and is being filled again.
+    #[must_use]
+    pub fn for_readers(&self) -> Self {
+        Self { is_for_readers: true, ..self.clone() }
     }
 
     /// Bytes on disk: tables and journal.
     pub fn disk_bytes(&self) -> u64 {
-        self.inner.database.disk_space().unwrap_or_default()
+        self.inner.store.opened().map_or(0, |opened| opened.disk_bytes())
     }
 
     /// Bytes of rows in memory that are not yet in a table on disk.
     pub fn memory_bytes(&self) -> u64 {
-        self.inner.database.write_buffer_size()
+        self.inner.store.opened().map_or(0, |opened| opened.memory_bytes())
     }
 
     /// Syncs what was applied so far to the disk.
@@ -137,183 +97,72 @@ impl FjallViews {
     /// # Errors
     /// The disk refuses.
     pub fn sync(&self) -> Result<(), ViewError> {
-        self.inner.database.persist(PersistMode::SyncData).map_err(|error| view_error(&error))
+        self.inner.store.opened()?.sync().map_err(|error| view_error(&error))
+    }
+
+    fn readable(&self) -> Result<Arc<Opened>, ViewError> {
+        if self.is_for_readers { self.inner.store.readable() } else { self.inner.store.opened() }
     }
 
     async fn run<T: Send + 'static>(
         &self,
         rows: usize,
-        read: impl FnOnce(&Inner) -> Result<T, ViewError> + Send + 'static,
+        read: impl FnOnce(&Opened) -> Result<T, ViewError> + Send + 'static,
     ) -> Result<T, ViewError> {
+        let opened = self.readable()?;
         if rows <= VIEW_INLINE_READS_MAX {
-            return read(&self.inner);
+            return read(&opened);
         }
-        let inner = Arc::clone(&self.inner);
-        match tokio::task::spawn_blocking(move || read(&inner)).await {
+        match tokio::task::spawn_blocking(move || read(&opened)).await {
             Ok(outcome) => outcome,
             Err(error) => Err(ViewError::Unavailable(error.to_string())),
         }
     }
 }
 
-fn open_database(folder: &Path, config: &StoreConfig) -> fjall::Result<(Database, Keyspace)> {
-    let database = Database::builder(folder)
-        .cache_size(config.cache_bytes)
-        .max_journaling_size(VIEW_STORE_JOURNAL_BYTES_MAX)
-        // One for writing rows out to tables, so that this never waits for the other's merging of tables.
-        .worker_threads(2)
-        .open()?;
-    let memtable_bytes = config.memtable_bytes;
-    let rows = database.keyspace("rows", || {
-        KeyspaceCreateOptions::default()
-            .max_memtable_size(memtable_bytes)
-            .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(UNMERGED_TABLES_MAX)))
-    })?;
-    Ok((database, rows))
-}
-
-impl Inner {
-    fn visible(&self) -> Snapshot {
-        self.visible.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, ViewError> {
-        let snapshot = self.visible();
-        keys.iter()
-            .map(|key| {
-                let value = snapshot.get(&self.rows, keys::row(key)).map_err(|error| view_error(&error))?;
-                Ok(value.map(|value| Bytes::copy_from_slice(&value)))
-            })
-            .collect()
-    }
-
-    fn scan(&self, scan: &Scan) -> Result<Vec<(Bytes, Bytes)>, ViewError> {
-        let Some(range) = keys::range(scan.table, scan.owner, &scan.from, &scan.to) else { return Ok(Vec::new()) };
-        let limit = scan.limit.min(VIEW_SCAN_ROWS_MAX);
-        let rows = self.visible().range(&self.rows, range);
-        let read = |guard: fjall::Guard| {
-            let (key, value) = guard.into_inner().map_err(|error| view_error(&error))?;
-            Ok((Bytes::copy_from_slice(keys::sort_of(&key)), Bytes::copy_from_slice(&value)))
-        };
-        if scan.reverse { rows.rev().take(limit).map(read).collect() } else { rows.take(limit).map(read).collect() }
-    }
-
-    /// Waits while the disk is behind with what is in memory.
-    fn wait_for_memory(&self) -> Result<(), ViewError> {
-        let mut waited = Duration::ZERO;
-        while self.database.write_buffer_size() > self.memory_bytes_max {
-            if waited.is_zero() {
-                // What was read back from the journal at the start is in memory, and only a batch would send it on.
-                self.rows.rotate_memtable().map_err(|error| view_error(&error))?;
-            }
-            if waited >= VIEW_STORE_MEMORY_WAIT {
-                return Err(ViewError::Unavailable("the disk is too slow for the views".to_owned()));
-            }
-            std::thread::sleep(MEMORY_POLL);
-            waited += MEMORY_POLL;
-        }
-        Ok(())
-    }
-
-    fn apply(&self, writes: &[Write], moves: &[Move]) -> Result<(), ViewError> {
-        self.wait_for_memory()?;
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        for Move { topic, partition, from, .. } in moves {
-            self.positions.check(*topic, *partition, *from)?;
-        }
-        let mut changes = self.changes(writes)?;
-        for step in moves {
-            let key = keys::position(step.topic, step.partition);
-            changes.push((key, Some(UserValue::from(step.to.to_be_bytes()))));
-        }
-        // Neighbours go to the same place in memory. Stable: changes of one row stay in their order.
-        changes.sort_by(|(one, _), (other, _)| one.cmp(other));
-        let mut batch =
-            WriteBatch::with_capacity(self.database.clone(), changes.len()).durability(Some(PersistMode::Buffer));
-        for (key, value) in changes {
-            match value {
-                Some(value) => batch.insert(&self.rows, key, value),
-                None => batch.remove(&self.rows, key),
-            }
-        }
-        batch.commit().map_err(|error| view_error(&error))?;
-        let snapshot = self.database.snapshot();
-        *self.visible.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
-        self.positions.publish(moves);
-        Ok(())
-    }
-
-    /// The writes as rows: the value, or none where the row goes.
-    fn changes(&self, writes: &[Write]) -> Result<Vec<(UserKey, Option<UserValue>)>, ViewError> {
-        let mut changes = Vec::with_capacity(writes.len() + 16);
-        for (index, write) in writes.iter().enumerate() {
-            match write {
-                Write::Put(key, value) => {
-                    keys::check(key)?;
-                    changes.push((keys::row(key), Some(UserValue::from(&**value))));
-                }
-                Write::Delete(key) => changes.push((keys::row(key), None)),
-                Write::DeleteBelow(bound) => {
-                    changes.extend(self.stored_below(bound)?.into_iter().map(|key| (key, None)));
-                    let earlier = put_below(writes.get(..index).unwrap_or_default(), bound);
-                    changes.extend(earlier.map(|key| (keys::row(key), None)));
-                }
-            }
-        }
-        Ok(changes)
-    }
-
-    /// The keys of the owner's stored rows below the bound.
-    fn stored_below(&self, bound: &Key) -> Result<Vec<UserKey>, ViewError> {
-        let below = std::ops::Bound::Excluded(bound.sort.clone());
-        let Some(range) = keys::range(bound.table, bound.owner, &std::ops::Bound::Unbounded, &below) else {
-            return Ok(Vec::new());
-        };
-        self.visible().range(&self.rows, range).map(|guard| guard.key().map_err(|error| view_error(&error))).collect()
-    }
-}
-
-/// The rows below the bound that earlier writes of the same batch put.
-fn put_below<'a>(earlier: &'a [Write], bound: &'a Key) -> impl Iterator<Item = &'a Key> {
-    earlier.iter().filter_map(move |write| match write {
-        Write::Put(key, _) if key.table == bound.table && key.owner == bound.owner && key.sort < bound.sort => {
-            Some(key)
-        }
-        _ => None,
-    })
-}
-
 #[async_trait]
 impl ViewStore for FjallViews {
     async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, ViewError> {
         if keys.len() <= VIEW_INLINE_READS_MAX {
-            return self.inner.get(keys);
+            return self.readable()?.get(keys);
         }
         let keys = keys.to_vec();
-        self.run(keys.len(), move |inner| inner.get(&keys)).await
+        self.run(keys.len(), move |opened| opened.get(&keys)).await
     }
 
     async fn scan(&self, scan: Scan) -> Result<Vec<(Bytes, Bytes)>, ViewError> {
-        self.run(scan.limit, move |inner| inner.scan(&scan)).await
+        self.run(scan.limit, move |opened| opened.scan(&scan)).await
     }
 
     async fn apply(&self, writes: Vec<Write>, moves: Vec<Move>) -> Result<(), ViewError> {
-        self.inner.apply(&writes, &moves)
+        let Inner { store, keeper } = &*self.inner;
+        let opened = store.opened()?;
+        let outcome = opened.apply(&writes, &moves, &store.positions);
+        if outcome.is_err() && opened.is_broken() {
+            keeper.mend();
+        }
+        outcome
     }
 
-    /// Readers are not kept away while the views are filled: the process that serves them is the one that fills them, and
-    /// says that it is not ready.
-    async fn confirm(&self, positions: Vec<Position>, _at_end: bool) -> Result<(), ViewError> {
-        let mut positions = positions.into_iter();
-        positions.try_for_each(|at| self.inner.positions.check(at.topic, at.partition, at.next_offset))
+    /// Readers are not kept away while the views are filled for the first time: the process that serves them is the one
+    /// that fills them, and says that it is not ready.
+    async fn confirm(&self, positions: Vec<Position>, at_end: bool) -> Result<(), ViewError> {
+        let store = &self.inner.store;
+        for at in positions {
+            store.positions.check(at.topic, at.partition, at.next_offset)?;
+        }
+        if at_end {
+            store.filled();
+        }
+        Ok(())
     }
 
     async fn position(&self, topic: Topic, partition: u32) -> Result<u64, ViewError> {
-        Ok(self.inner.positions.get(topic, partition))
+        Ok(self.inner.store.positions.get(topic, partition))
     }
 
     async fn wait_past(&self, topic: Topic, partition: u32, offset: u64, timeout: Duration) -> Result<(), ViewError> {
-        self.inner.positions.wait_past(topic, partition, offset, timeout).await
+        self.inner.store.positions.wait_past(topic, partition, offset, timeout).await
     }
 }
 
@@ -327,8 +176,12 @@ impl std::fmt::Debug for FjallViews {
 fn is_damage(error: &fjall::Error) -> bool {
     match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
-            // A file that is missing or too short is not one that cannot be reached.
-            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof | ErrorKind::InvalidData)
+            // A file that is missing or too short is not one that cannot be reached; nor is one that is there too early,
+            // left by one who could not make the rest.
+            matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::AlreadyExists | ErrorKind::UnexpectedEof | ErrorKind::InvalidData
+            )
         }
         fjall::Error::Locked | fjall::Error::Poisoned => false,
         _ => true,
@@ -336,5 +189,14 @@ fn is_damage(error: &fjall::Error) -> bool {
 }
 
 fn view_error(error: &fjall::Error) -> ViewError {
-    if is_damage(error) { ViewError::Corrupt(error.to_string()) } else { ViewError::Unavailable(error.to_string()) }
+    match error {
+        fjall::Error::Poisoned => {
+            ViewError::Unavailable("their store has met an error of its disk and takes no writes".to_owned())
+        }
+        error if is_damage(error) => ViewError::Corrupt(error.to_string()),
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => {
+            ViewError::Unavailable(error.to_string())
+        }
+        error => ViewError::Unavailable(error.to_string()),
+    }
 }

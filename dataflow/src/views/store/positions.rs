@@ -16,21 +16,27 @@ use tokio::sync::watch;
 use super::keys;
 
 /// The next offset of every partition that was ever applied, or waited for.
+#[derive(Default)]
 pub(super) struct Positions {
     partitions: RwLock<HashMap<(Topic, u32), watch::Sender<u64>>>,
 }
 
 impl Positions {
-    /// As they stand in the store.
-    pub(super) fn load(rows: &Keyspace) -> fjall::Result<Self> {
-        let mut partitions = HashMap::new();
+    /// As they stand in the store; those who wait go on waiting.
+    pub(super) fn restore(&self, rows: &Keyspace) -> fjall::Result<()> {
+        let mut stored = HashMap::new();
         for guard in rows.range(keys::positions()) {
             let (key, value) = guard.into_inner()?;
             if let (Some(partition), Ok(next_offset)) = (keys::position_of(&key), value.as_ref().try_into()) {
-                partitions.insert(partition, watch::Sender::new(u64::from_be_bytes(next_offset)));
+                stored.insert(partition, u64::from_be_bytes(next_offset));
             }
         }
-        Ok(Self { partitions: RwLock::new(partitions) })
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        for (partition, position) in partitions.iter() {
+            position.send_replace(stored.remove(partition).unwrap_or(0));
+        }
+        partitions.extend(stored.into_iter().map(|(partition, position)| (partition, watch::Sender::new(position))));
+        Ok(())
     }
 
     pub(super) fn get(&self, topic: Topic, partition: u32) -> u64 {
