@@ -5,6 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
+use tidings_schemas::{client::TokenResponse, wire::ErrorCode};
 
 use crate::{
     client::{Api, http::ApiError},
@@ -46,7 +47,7 @@ pub async fn obtain(api: &Api, count: usize, file: Option<&Path>, run: &str) -> 
                 let progress = &progress;
                 async move {
                     let username = format!("load-{run}-{number}");
-                    let account = patiently(|| api.create_account(&username, PASSWORD, &username)).await?;
+                    let account = patiently(|| create(api, &username)).await?;
                     progress.advance(1);
                     anyhow::Ok((number, Account { username, user_id: account.user_id, token: account.token }))
                 }
@@ -63,6 +64,24 @@ pub async fn obtain(api: &Api, count: usize, file: Option<&Path>, run: &str) -> 
     }
     accounts.truncate(count);
     Ok(accounts)
+}
+
+/// Makes an account, or signs in to it: the answer to an earlier try may have been lost.
+async fn create(api: &Api, username: &str) -> Result<TokenResponse> {
+    let error = match api.create_account(username, PASSWORD, username).await {
+        Ok(account) => return Ok(account),
+        Err(error) => error,
+    };
+    let is_there = ApiError::of(&error).is_some_and(|refusal| refusal.error.code == ErrorCode::AlreadyExists.name());
+    if !is_there {
+        return Err(error);
+    }
+    match api.create_token(username, PASSWORD).await {
+        Ok(account) => Ok(account),
+        // Somebody else's, with the same name.
+        Err(refusal) if ApiError::of(&refusal).is_some_and(|refusal| !refusal.error.retryable) => Err(error),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<Account>> {

@@ -2,7 +2,7 @@
 //! resume when the connection breaks.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{accounts::Account, messages::Run, plan::SplitMix, record::Observation};
+use super::{accounts::Account, messages::Run, plan::SplitMix, record::Observation, unacknowledged::Unacknowledged};
 use crate::client::{
     Socket,
     socket::{Closed, Resume},
@@ -24,7 +24,6 @@ use crate::client::{
 
 const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
-const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// A message to send.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +32,6 @@ pub struct Job {
     pub index: u64,
     /// The conversation's index.
     pub conversation: usize,
-}
-
-struct Unacknowledged {
-    job: Job,
-    request: u32,
-    retry_at: Option<Instant>,
 }
 
 /// A connection's task.
@@ -51,8 +44,7 @@ pub struct Device {
     silence_max: Duration,
     resume: Resume,
     request: u32,
-    /// In the order in which they were sent; sent again after a reconnect.
-    unacknowledged: VecDeque<Unacknowledged>,
+    unacknowledged: Unacknowledged,
     /// Conversation → the newest seq that no receipt has covered.
     unreceipted: HashMap<String, u64>,
     receipts_due: Option<Instant>,
@@ -61,7 +53,7 @@ pub struct Device {
 
 enum Next {
     Frame(Box<ServerFrame>),
-    Lost,
+    Lost(String),
     Job(Job),
     Timer,
     Stop,
@@ -82,7 +74,7 @@ impl Device {
             silence_max,
             resume: Resume::default(),
             request: 0,
-            unacknowledged: VecDeque::new(),
+            unacknowledged: Unacknowledged::default(),
             unreceipted: HashMap::new(),
             receipts_due: None,
             random,
@@ -100,7 +92,7 @@ impl Device {
         drop(ready);
         let mut heartbeat_at = Instant::now() + tidings_schemas::limits::HEARTBEAT_INTERVAL;
         loop {
-            let retry_at = self.unacknowledged.iter().filter_map(|waiting| waiting.retry_at).min();
+            let retry_at = self.unacknowledged.next_at(Instant::now());
             let silent_at = socket.heard_at() + self.silence_max;
             let wake_at =
                 [Some(heartbeat_at), self.receipts_due, retry_at, Some(silent_at)].into_iter().flatten().min();
@@ -110,7 +102,7 @@ impl Device {
                     Ok(frame) => Next::Frame(Box::new(frame)),
                     Err(error) => match error.downcast_ref::<Closed>() {
                         Some(closed) if !closed.may_come_back() => return Err(error),
-                        _ => Next::Lost,
+                        _ => Next::Lost(format!("{error:#}")),
                     },
                 },
                 Some(job) = jobs.recv() => Next::Job(job),
@@ -118,23 +110,25 @@ impl Device {
                 _ = stop.wait_for(|stop| *stop) => Next::Stop,
             };
             let kept = match next {
-                Next::Frame(frame) => self.handle(*frame).is_ok(),
-                Next::Lost => false,
-                Next::Job(job) => self.begin(&mut socket, job).await.is_ok(),
+                Next::Frame(frame) => self.handle(*frame),
+                Next::Lost(reason) => Err(anyhow!(reason)),
+                Next::Job(job) => self.begin(&mut socket, job).await,
                 Next::Timer => {
                     let now = Instant::now();
-                    let mut kept = now < silent_at && self.send_receipts(&mut socket, now).await.is_ok();
-                    kept = kept && self.retry(&mut socket, now).await.is_ok();
-                    if now >= heartbeat_at {
+                    // Pings have come meanwhile, perhaps: they wake nobody.
+                    if now >= socket.heard_at() + self.silence_max {
+                        Err(anyhow!("nothing came for {:?}", self.silence_max))
+                    } else if now >= heartbeat_at {
                         heartbeat_at = now + tidings_schemas::limits::HEARTBEAT_INTERVAL;
-                        kept = kept && socket.send(0, Command::Heartbeat(client::Heartbeat::default())).await.is_ok();
+                        socket.send(0, Command::Heartbeat(client::Heartbeat::default())).await
+                    } else {
+                        self.work_off(&mut socket, now).await
                     }
-                    kept
                 }
                 Next::Stop => break,
             };
-            if !kept {
-                self.run.stats.reconnects.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = kept {
+                self.run.stats.reconnected(&format!("{error:#}"));
                 // One that fails its clients may not answer for long: to another, if there is one.
                 self.server += 1;
                 socket = self.connect().await?;
@@ -199,9 +193,9 @@ impl Device {
     }
 
     async fn send_again(&mut self, socket: &mut Socket) -> Result<()> {
-        let waiting = std::mem::take(&mut self.unacknowledged);
-        for unacknowledged in waiting {
-            self.send(socket, unacknowledged.job).await?;
+        self.unacknowledged.start_over();
+        for job in self.unacknowledged.due(Instant::now()) {
+            self.send(socket, job).await?;
         }
         Ok(())
     }
@@ -215,12 +209,12 @@ impl Device {
                 user: self.account.user_id.clone(),
             })?;
         }
-        self.send(socket, job).await
+        if self.unacknowledged.add(job) { self.send(socket, job).await } else { Ok(()) }
     }
 
     async fn send(&mut self, socket: &mut Socket, job: Job) -> Result<()> {
         self.request = self.request.wrapping_add(1).max(1);
-        self.unacknowledged.push_back(Unacknowledged { job, request: self.request, retry_at: None });
+        self.unacknowledged.carried(job, self.request);
         let command = Command::Send(client::Send {
             conversation_id: self.run.conversation_ids[job.conversation].clone(),
             client_message_id: self.run.client_message_id(job.index),
@@ -230,15 +224,9 @@ impl Device {
         socket.send(self.request, command).await
     }
 
-    async fn retry(&mut self, socket: &mut Socket, now: Instant) -> Result<()> {
-        let due: Vec<Job> = self
-            .unacknowledged
-            .iter()
-            .filter(|waiting| waiting.retry_at.is_some_and(|at| at <= now))
-            .map(|waiting| waiting.job)
-            .collect();
-        self.unacknowledged.retain(|waiting| waiting.retry_at.is_none_or(|at| at > now));
-        for job in due {
+    async fn work_off(&mut self, socket: &mut Socket, now: Instant) -> Result<()> {
+        self.send_receipts(socket, now).await?;
+        for job in self.unacknowledged.due(now) {
             self.run.stats.retries.fetch_add(1, Ordering::Relaxed);
             self.send(socket, job).await?;
         }
@@ -261,32 +249,41 @@ impl Device {
     fn handle(&mut self, frame: ServerFrame) -> Result<()> {
         match frame.body {
             Some(Body::Update(update)) => self.updated(update),
-            Some(Body::Sent(sent)) => self.sent(frame.id, sent.message.unwrap_or_default()),
+            Some(Body::Sent(sent)) => self.sent(frame.id, &sent.message.unwrap_or_default()),
             Some(Body::Error(error)) => self.refused(frame.id, &error),
             // The verdict comes later, as an update or a rejection: until then it counts as not acknowledged.
+            Some(Body::Queued(_)) => {
+                self.unacknowledged.taken(frame.id.unwrap_or_default());
+                Ok(())
+            }
             Some(Body::Rejected(rejected)) => {
-                self.run.stats.rejected.fetch_add(1, Ordering::Relaxed);
-                let code = rejected.error.unwrap_or_default().code;
-                self.rejected(&rejected.client_message_id, code)
+                let index = self.run.message_index(&rejected.client_message_id);
+                match index.and_then(|index| self.unacknowledged.message_decided(index)) {
+                    Some(job) => self.rejected(job, rejected.error.unwrap_or_default().code),
+                    None => Ok(()),
+                }
             }
             _ => Ok(()),
         }
     }
 
-    fn sent(&mut self, request: Option<u32>, message: client::Message) -> Result<()> {
-        let Some(place) = self.unacknowledged.iter().position(|waiting| Some(waiting.request) == request) else {
-            return Ok(());
-        };
-        let Some(waiting) = self.unacknowledged.remove(place) else { return Ok(()) };
+    fn sent(&mut self, request: Option<u32>, message: &client::Message) -> Result<()> {
+        match self.unacknowledged.decided(request.unwrap_or_default()) {
+            Some(job) => self.acknowledged(job, message),
+            None => Ok(()),
+        }
+    }
+
+    fn acknowledged(&self, job: Job, message: &client::Message) -> Result<()> {
         self.run.stats.sent.fetch_add(1, Ordering::Relaxed);
-        if let Some(latency) = self.run.latency(waiting.job.index) {
+        if let Some(latency) = self.run.latency(job.index) {
             self.run.stats.acknowledged.record(latency);
         }
         if self.run.recorder.is_on() {
             self.run.recorder.write(&Observation::Sent {
-                client_message: message.client_message_id,
-                conversation: message.conversation_id,
-                message: message.message_id,
+                client_message: message.client_message_id.clone(),
+                conversation: message.conversation_id.clone(),
+                message: message.message_id.clone(),
                 seq: message.seq,
             })?;
         }
@@ -294,25 +291,25 @@ impl Device {
     }
 
     fn refused(&mut self, request: Option<u32>, error: &client::Error) -> Result<()> {
-        let Some(place) = self.unacknowledged.iter().position(|waiting| Some(waiting.request) == request) else {
-            tracing::debug!(code = error.code, message = error.message, "an error");
-            return Ok(());
-        };
+        let request = request.unwrap_or_default();
         if error.retryable {
-            let wait = error.retry_after_ms.map_or(RETRY_DELAY, |millis| Duration::from_millis(millis.into()));
-            self.unacknowledged[place].retry_at = Some(Instant::now() + wait);
-            return Ok(());
+            let retry_after = error.retry_after_ms.map(|millis| Duration::from_millis(millis.into()));
+            if self.unacknowledged.refused(request, retry_after, Instant::now(), &mut self.random) {
+                return Ok(());
+            }
+        } else if let Some(job) = self.unacknowledged.decided(request) {
+            return self.rejected(job, error.code.clone());
         }
-        let Some(waiting) = self.unacknowledged.remove(place) else { return Ok(()) };
-        self.run.stats.rejected.fetch_add(1, Ordering::Relaxed);
-        self.run.outstanding.cancelled(waiting.job.index);
-        let client_message_id = self.run.client_message_id(waiting.job.index);
-        self.rejected(&client_message_id, error.code.clone())
+        tracing::debug!(code = error.code, message = error.message, "an error");
+        Ok(())
     }
 
-    fn rejected(&self, client_message_id: &str, code: String) -> Result<()> {
+    fn rejected(&self, job: Job, code: String) -> Result<()> {
+        self.run.stats.rejected.fetch_add(1, Ordering::Relaxed);
+        self.run.outstanding.cancelled(job.index);
         if self.run.recorder.is_on() {
-            self.run.recorder.write(&Observation::Rejected { client_message: client_message_id.to_owned(), code })?;
+            let client_message = self.run.client_message_id(job.index);
+            self.run.recorder.write(&Observation::Rejected { client_message, code })?;
         }
         Ok(())
     }
@@ -349,9 +346,15 @@ impl Device {
     }
 
     fn message(&mut self, offset: u64, message: client::Message, recording: bool) -> Result<()> {
-        if message.sender_id != self.account.user_id {
+        let index = self.run.message_index(&message.client_message_id);
+        if message.sender_id == self.account.user_id {
+            // As good as `sent`; after `queued`, it is all that comes.
+            if let Some(job) = index.and_then(|index| self.unacknowledged.message_decided(index)) {
+                self.acknowledged(job, &message)?;
+            }
+        } else {
             self.run.stats.deliveries.fetch_add(1, Ordering::Relaxed);
-            if let Some(index) = self.run.message_index(&message.client_message_id) {
+            if let Some(index) = index {
                 let last = self.run.outstanding.arrived(index);
                 self.run.delivered(index, last);
             }

@@ -4,7 +4,8 @@
 //! moment, so that a server that stalls cannot slow the measurement down with it (coordinated omission).
 //!
 //! - [`plan`]: who is in which conversation, and who sends what when. [`accounts`]: users and their tokens.
-//! - [`device`]: one connection's task: sends, receipts, reconnects with resume. [`record`]: what it saw, for `check`.
+//! - [`device`]: one connection's task: sends, receipts, reconnects with resume. [`unacknowledged`]: what it tries again, and
+//!   when. [`record`]: what it saw, for `check`.
 //! - [`stats`] and [`report`]: histograms, and how they are shown.
 //! - [`hops`]: where a message's time goes.
 //! - [`messages`], [`connections`], [`catch_up`]: the three measurements.
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod record;
 pub mod report;
 pub mod stats;
+mod unacknowledged;
 
 use std::path::PathBuf;
 

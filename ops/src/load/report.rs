@@ -1,6 +1,6 @@
 //! How a run's result is shown: a table for people, JSON for programs.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -25,6 +25,8 @@ pub struct Summary {
     pub receipts: u64,
     pub receipt_updates: u64,
     pub reconnects: u64,
+    /// What ended the connections that were made again.
+    pub reconnect_reasons: BTreeMap<String, u64>,
     pub acknowledged: Percentiles,
     pub direct: Percentiles,
     pub group: Percentiles,
@@ -39,6 +41,7 @@ impl Summary {
         let stats = &run.stats;
         let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         let seconds = elapsed.as_secs_f64().max(f64::EPSILON);
+        let reconnect_reasons = stats.reconnects.lock().map(|reasons| reasons.clone()).unwrap_or_default();
         Self {
             rate: run.args.rate,
             seconds,
@@ -53,7 +56,8 @@ impl Summary {
             deliveries_per_second: load(&stats.deliveries) as f64 / seconds,
             receipts: load(&stats.receipts),
             receipt_updates: load(&stats.receipt_updates),
-            reconnects: load(&stats.reconnects),
+            reconnects: reconnect_reasons.values().sum(),
+            reconnect_reasons,
             acknowledged: stats.acknowledged.percentiles(),
             direct: stats.direct.percentiles(),
             group: stats.group.percentiles(),
@@ -86,7 +90,9 @@ pub fn show(summary: &Summary, json: bool) -> Result<()> {
     println!("delivered    {:>10}  {:>10.0}/s", summary.deliveries, summary.deliveries_per_second);
     println!("missing      {:>10}", summary.missing);
     println!("receipts     {:>10}  ({} updates)", summary.receipts, summary.receipt_updates);
-    println!("reconnects   {:>10}\n", summary.reconnects);
+    println!("reconnects   {:>10}", summary.reconnects);
+    summary.reconnect_reasons.iter().for_each(|(reason, count)| println!("{count:>23}  {reason}"));
+    println!();
     println!(
         "{:<34}{:>9}{:>9}{:>9}{:>9}{:>9}{:>11}",
         "latency from the due time, ms", "p50", "p90", "p99", "p99.9", "max", "count"

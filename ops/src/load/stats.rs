@@ -1,6 +1,7 @@
 //! What the load measures: latencies in HDR histograms, and counts.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex,
         atomic::{AtomicU16, AtomicU64, Ordering},
@@ -88,8 +89,20 @@ pub struct Stats {
     pub rejected: AtomicU64,
     /// Refusals that were tried again.
     pub retries: AtomicU64,
-    /// Connections lost and made again.
-    pub reconnects: AtomicU64,
+    /// Connections lost and made again, by what ended them.
+    pub reconnects: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Reasons that are told apart. More are counted together.
+const REASONS_MAX: usize = 32;
+
+impl Stats {
+    /// A connection was lost, and is made again.
+    pub fn reconnected(&self, reason: &str) {
+        let Ok(mut reconnects) = self.reconnects.lock() else { return };
+        let is_known = reconnects.contains_key(reason) || reconnects.len() < REASONS_MAX;
+        *reconnects.entry(if is_known { reason } else { "others" }.to_owned()).or_default() += 1;
+    }
 }
 
 /// The run's progress for one message: how many of the others still wait for it.
