@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 pub use tidings_schemas::wire::ErrorCode;
-use tidings_schemas::{client, views::ViewError, wire};
+use tidings_schemas::{client, limits::LOG_RETRY_AFTER, views::ViewError, wire};
 
 /// A refusal or failure as the client reads it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -88,8 +88,11 @@ impl From<ViewError> for ApiError {
 
 impl From<tidings_ingest::AppendError> for ApiError {
     fn from(error: tidings_ingest::AppendError) -> Self {
-        tracing::warn!(%error, "an append to the log was refused");
-        Self::unavailable("the log takes nothing at the moment: try again")
+        // One for each request, at the worst moment: the log itself says what is wrong with it.
+        tracing::debug!(%error, "an append to the log was refused");
+        let millis = u32::try_from(LOG_RETRY_AFTER.as_millis()).unwrap_or(u32::MAX);
+        let refusal = Self::unavailable("the log takes nothing at the moment: try again");
+        Self { retry_after_ms: Some(millis), ..refusal }
     }
 }
 
@@ -110,6 +113,14 @@ mod tests {
         assert_eq!((error.code.as_str(), error.retryable, error.retry_after_ms), ("rate_limited", true, Some(250)));
         let error = ApiError::invalid_argument("no").to_client();
         assert_eq!((error.code.as_str(), error.retryable, error.retry_after_ms), ("invalid_argument", false, None));
+    }
+
+    #[test]
+    fn who_meets_a_log_that_takes_nothing_is_told_to_wait() {
+        let error = tidings_ingest::AppendError::Unavailable { reason: "the disk is full".into() };
+        let error = ApiError::from(error).to_client();
+        assert!(error.retryable && error.retry_after_ms.is_some_and(|millis| millis >= 500), "{error:?}");
+        assert!(!error.message.contains("disk"), "nothing internal");
     }
 
     #[test]

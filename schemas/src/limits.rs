@@ -236,6 +236,8 @@ pub const CONNECTIONS_MAX: usize = 50_000;
 pub const OUTGOING_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// Commands of one connection that wait for a verdict. Over: nothing more is read from it.
 pub const COMMANDS_IN_FLIGHT_MAX: usize = 256;
+/// What clients are asked to wait before they try again what the log did not take.
+pub const LOG_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Requests of one edge that wait for a verdict. Over: `unavailable`.
 pub const VERDICTS_PENDING_MAX: usize = 262_144;
 /// A group's receipts leave an edge at most this often, in one batch.
