@@ -301,6 +301,14 @@ impl Fleet {
         self.edges.iter().map(|edge| format!("http://{}", edge.address()))
     }
 
+    /// Clients that come back have what they missed.
+    pub(crate) fn catch_up(&self) -> Result<()> {
+        let url = self.urls().next().context("there is no edge")?;
+        let accounts = path(&self.folder.join("accounts.json"))?;
+        let load = ["load", "--catch-up", "20", "--url", &url, "--accounts", &accounts];
+        script(&[[path(&self.program)?.as_str()].as_slice(), &load].concat(), &[], &self.folder.join("load.log"))
+    }
+
     /// ClickHouse's engine.
     pub(crate) fn clickhouse(&mut self) -> Result<&mut Process> {
         self.clickhouse.as_mut().context("there is no engine besides the process itself")

@@ -78,6 +78,8 @@ pub(crate) fn fault(fleet: &mut Fleet, fault: &Fault, args: &Args, random: &mut 
         bail!("the load failed: see {}", fleet.folder.join("load.log").display());
     }
     let summary: Value = serde_json::from_slice(&output.stdout).context("cannot read what the load says")?;
+    fs::write(fleet.folder.join(format!("{}-{run:08x}.json", fault.name)), &output.stdout)
+        .context("cannot write down what the load says")?;
     check(fleet, &record)?;
     let sent = acknowledged(&record)?;
     mend(fleet)?;
@@ -95,6 +97,10 @@ pub(crate) fn fault(fleet: &mut Fleet, fault: &Fault, args: &Args, random: &mut 
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let reconnects = number("/reconnects").unwrap_or_default() as u64;
+    if fault.keeps_connections && reconnects > 0 {
+        let reasons = summary.get("reconnect_reasons").unwrap_or(&Value::Null);
+        bail!("{reconnects} connections did not outlast it: {reasons}");
+    }
     Ok(Outcome { sent, reconnects, longest })
 }
 

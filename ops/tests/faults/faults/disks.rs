@@ -29,6 +29,7 @@ pub(super) const CHECKPOINTS_FULL: Fault = Fault {
 pub(super) const FULL: Fault = Fault {
     name: "disk-full",
     what: "the disk of tidings up is full: log, views, archive, checkpoints",
+    is_short: true,
     setup: Setup::Alone,
     needs: Some(Need::Mounts),
     resumes_within: seconds(14),
@@ -39,5 +40,7 @@ pub(super) const FULL: Fault = Fault {
         ensure!(!fleet.edges[0].has_ended(), "it ended for want of space");
         fleet.disk()?.free()
     },
+    // Who was not connected reads what it missed from the views: they must have come back, too.
+    after: |fleet| fleet.catch_up(),
     ..BASE
 };

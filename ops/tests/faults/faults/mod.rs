@@ -32,6 +32,8 @@ pub(crate) struct Fault {
     pub(crate) resumes_within: Duration,
     /// How long the fault itself lasts.
     pub(crate) lasts: Duration,
+    /// No client may have to connect again for it.
+    pub(crate) keeps_connections: bool,
     /// What comes before the load.
     pub(crate) prepare: fn(&mut Fleet) -> Result<()>,
     /// Does it, and returns when the fault is over. What was killed for good may stay dead: the fleet is mended
@@ -61,6 +63,7 @@ const BASE: Fault = Fault {
     needs: None,
     resumes_within: seconds(0),
     lasts: seconds(0),
+    keeps_connections: false,
     prepare: |_| Ok(()),
     inject: |_, _| Ok(()),
     after: |_| Ok(()),
@@ -162,10 +165,11 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "broker-restarted",
-        what: "SIGKILL of the only broker, and its restart",
+        what: "SIGKILL of the only broker, and its restart after 15 s",
         is_short: true,
         resumes_within: seconds(40),
-        lasts: seconds(3),
+        lasts: seconds(15),
+        keeps_connections: true,
         inject: |fleet, lasts| {
             fleet.kafka(&["kill", "1"])?;
             thread::sleep(lasts);
