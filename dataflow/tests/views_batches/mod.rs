@@ -102,4 +102,3 @@ pub(crate) async fn check(store: &FjallViews, model: &mut Model, modelled: &mut 
     assert!(found == *model, "{context}: at position {position} there are {} rows, not {}", found.len(), model.len());
     position
 }
-

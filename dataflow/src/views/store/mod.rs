@@ -70,8 +70,8 @@ impl FjallViews {
     /// The folder cannot be read or written, or another process has it open.
     pub fn open(folder: &Path, log_id: u128, config: &StoreConfig) -> Result<Self, OpenError> {
         let store = Arc::new(Store::open(Folder::new(folder, log_id), config.clone())?);
-        let keeper = Keeper::start(Arc::clone(&store))
-            .map_err(|error| OpenError::Io { folder: folder.to_owned(), error })?;
+        let keeper =
+            Keeper::start(Arc::clone(&store)).map_err(|error| OpenError::Io { folder: folder.to_owned(), error })?;
         Ok(Self { inner: Arc::new(Inner { keeper, store }), is_for_readers: false })
     }
 
