@@ -132,6 +132,14 @@ impl SavedState {
     }
 }
 
+/// A row of a state that is not what its stage writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a row of the state cannot be read: {what}")]
+pub struct UnreadableRow {
+    /// What is wrong with it.
+    pub what: &'static str,
+}
+
 /// Something that a shard counts, for the metrics: records it could not read, repeats it dropped, and the like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Count {

@@ -11,7 +11,7 @@ use crate::{
     conversations::ConversationsShard,
     host::HostConfig,
     recipients::RecipientsShard,
-    shard::{Intake, SavedState, Shard, ShardId, Stage, StageError},
+    shard::{Intake, SavedState, Shard, ShardId, SnapshotKind, Stage, StageError, StateSink},
 };
 
 /// A shard and its worker. Stays on the thread that built it.
@@ -59,6 +59,13 @@ impl SoloShard {
         match &mut self.shard {
             Some(shard) => shard.run(&mut self.worker, vec![Intake { topic, records }], out),
             None => Ok(()),
+        }
+    }
+
+    /// Writes the state as of everything taken in so far; `Changes`: since the last time, or since it was built.
+    pub fn snapshot(&mut self, kind: SnapshotKind, sink: &mut dyn StateSink) {
+        if let Some(shard) = &mut self.shard {
+            shard.snapshot(kind, sink);
         }
     }
 }

@@ -4,10 +4,12 @@
 //! - [`fields`]: what the fields of the schemas mean. [`decode`]: a record as JSON. [`concern`]: whom a record concerns.
 //! - [`tail`]: several partitions followed. [`raw`]: dumps byte for byte. [`import`]: such a dump into an empty log.
 //! - [`verify`]: what was derived, derived again and compared.
+//! - [`state`]: what was so at a moment of the past. [`derived`]: where what follows from an event stands.
 //! - [`history`]: what happened, as another system takes it in. [`ids`]: ids mapped.
 
 pub mod concern;
 pub mod decode;
+pub mod derived;
 pub mod fields;
 pub mod history;
 pub mod ids;
@@ -15,6 +17,7 @@ pub mod import;
 pub mod raw;
 pub mod scan;
 pub mod select;
+pub mod state;
 pub mod tail;
 pub mod verify;
 

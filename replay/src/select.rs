@@ -150,7 +150,7 @@ impl Selection {
 }
 
 /// A place in the range before which a record is older than `moment_ms`, and behind which one is not; by bisection.
-fn first_at_or_after(
+pub(crate) fn first_at_or_after(
     log: &dyn Log,
     topic: Topic,
     partition: u32,

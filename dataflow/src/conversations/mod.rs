@@ -4,7 +4,8 @@
 //!   members, the dedupe window, `seq`, the members' own cursors.
 //! - `fanout` is the differential dataflow: it finds the members as of each event, and keeps the least cursors
 //!   (`minima`) of each group.
-//! - `sink` puts the two together and makes the records. `state` writes and reads checkpoints' rows.
+//! - `sink` puts the two together and makes the records. `state` writes and reads checkpoints' rows; [`saved`] shows them
+//!   to who looks from outside.
 
 mod admission;
 mod decision;
@@ -16,6 +17,7 @@ mod minima;
 pub mod model;
 mod refusals;
 mod registry;
+pub mod saved;
 mod sink;
 mod state;
 

@@ -96,6 +96,22 @@ impl Model {
         members.into_iter().flatten().map(|(user, member)| (*user, member.role)).collect()
     }
 
+    /// Each member's cursors in a conversation: delivered, seen.
+    pub fn cursors(&self, id: ConversationId) -> Vec<(UserId, u64, u64)> {
+        let members = self.conversations.get(&id).map(|conversation| &conversation.members);
+        members.into_iter().flatten().map(|(user, member)| (*user, member.delivered, member.seen)).collect()
+    }
+
+    /// The title of a conversation, and whether it was deleted: `None` where there is none.
+    pub fn title(&self, id: ConversationId) -> Option<(&str, bool)> {
+        self.conversations.get(&id).map(|conversation| (conversation.title.as_str(), conversation.deleted))
+    }
+
+    /// All conversations that there ever were.
+    pub fn conversations(&self) -> impl Iterator<Item = ConversationId> {
+        self.conversations.keys().copied()
+    }
+
     /// The newest entry of a conversation: zero where there is none.
     pub fn last_seq(&self, id: ConversationId) -> u64 {
         self.conversations.get(&id).map_or(0, |conversation| conversation.last_seq)

@@ -28,6 +28,11 @@ use crate::shard::{SavedState, SnapshotKind, StateSink};
 const ROW_ENTRIES: u64 = 1_024;
 const ENTRY_BYTES: usize = 48;
 
+/// The tables that are looked into from outside.
+pub(super) const CONVERSATION: u8 = b'c';
+/// See [`CONVERSATION`].
+pub(super) const CLOCK: u8 = b't';
+
 const DIRECT: u8 = 1;
 const DELETED: u8 = 2;
 
@@ -40,12 +45,12 @@ pub(super) struct SavedRows {
 
 /// Writes the state.
 pub(super) fn save(admission: &mut Admission, saved: &mut SavedRows, kind: SnapshotKind, sink: &mut dyn StateSink) {
-    sink.put(b"t", &admission.clock_ms.to_be_bytes());
+    sink.put(&[CLOCK], &admission.clock_ms.to_be_bytes());
     let mut value = Vec::new();
     let mut put_conversation = |conversation: &Conversation| {
         value.clear();
         write_conversation(conversation, &mut value);
-        sink.put(&key(b'c', &conversation.id.to_bytes()), &value);
+        sink.put(&conversation_key(conversation.id), &value);
     };
     admission.registry.take_changed(|conversation| {
         if kind == SnapshotKind::Changes {
@@ -112,13 +117,13 @@ pub(super) fn restore(
 ) -> Result<(), &'static str> {
     let mut dedupe_rows = Vec::new();
     let mut deletions = Vec::new();
-    let conversations = state.rows.keys().filter(|key| key.first() == Some(&b'c')).count();
+    let conversations = state.rows.keys().filter(|key| key.first() == Some(&CONVERSATION)).count();
     admission.registry.reserve(conversations);
     for (row_key, value) in &state.rows {
         let (table, key) = row_key.split_first().ok_or("an empty key")?;
-        match table {
-            b't' => admission.clock_ms = value.clone().try_get_i64().map_err(|_| "the clock")?,
-            b'c' => {
+        match *table {
+            CLOCK => admission.clock_ms = value.clone().try_get_i64().map_err(|_| "the clock")?,
+            CONVERSATION => {
                 let id = ConversationId::from_bytes(key.try_into().map_err(|_| "a conversation's key")?);
                 admission.registry.add(read_conversation(id, value).ok_or("a conversation")?);
             }
@@ -179,6 +184,11 @@ fn restore_dedupe(
     Ok(())
 }
 
+/// The key of a conversation's row.
+pub(super) fn conversation_key(id: ConversationId) -> Vec<u8> {
+    key(CONVERSATION, &id.to_bytes())
+}
+
 fn key<const N: usize>(table: u8, rest: &[u8; N]) -> Vec<u8> {
     let mut key = Vec::with_capacity(N + 1);
     key.push(table);
@@ -206,7 +216,8 @@ fn write_conversation(conversation: &Conversation, into: &mut Vec<u8>) {
     }
 }
 
-fn read_conversation(id: ConversationId, mut value: &[u8]) -> Option<Conversation> {
+/// `None` when it cannot be read.
+pub(super) fn read_conversation(id: ConversationId, mut value: &[u8]) -> Option<Conversation> {
     let flags = value.try_get_u8().ok()?;
     let last_seq = decode_varint(&mut value).ok()?;
     let created_at_ms = value.try_get_i64().ok()?;

@@ -8,7 +8,7 @@
 //! - `presence`: sessions, edges, deadlines; `wheel`: finds whose deadline has come; `watches`: who watches whom.
 //! - `routing`: the differential dataflow that knows where each recipient is as of each step; `answers`: what it found.
 //! - `fanout`, `signals`: take records in. `batch`: what is on the way. `assembly`: gives records out.
-//! - `state`: what a checkpoint holds.
+//! - `state`: what a checkpoint holds; [`saved`] shows it to who looks from outside.
 //! - `model`: the plain model that all of it is compared with.
 
 mod answers;
@@ -22,6 +22,7 @@ mod index;
 pub mod model;
 mod presence;
 mod routing;
+pub mod saved;
 mod signals;
 mod state;
 mod users;

@@ -14,24 +14,25 @@ use std::ops::Deref;
 
 use bytes::{Buf, BufMut};
 use prost::encoding::{decode_varint, encode_varint};
-use tidings_schemas::ids::{UserId, unpack_user_ids};
+use tidings_schemas::ids::{SessionId, UserId, unpack_user_ids};
 
 use super::{
     RecipientsShard,
     presence::{Edge, PresenceChange, Session},
+    saved::{SavedOnline, SavedSession, SavedUser},
     users::Slot,
     watches::Watcher,
 };
 use crate::shard::{SavedState, SnapshotKind, StageError, StateSink};
 
-const CLOCK: u8 = b'c';
+pub(super) const CLOCK: u8 = b'c';
 const WATERMARK: u8 = b'w';
 const EDGE: u8 = b'e';
-const USER: u8 = b'u';
+pub(super) const USER: u8 = b'u';
 const WATCHER: u8 = b's';
 
 /// A row that is not what this module writes.
-struct BadRow(&'static str);
+pub(super) struct BadRow(pub(super) &'static str);
 
 impl From<bytes::TryGetError> for BadRow {
     fn from(_: bytes::TryGetError) -> Self {
@@ -160,26 +161,41 @@ impl RecipientsShard {
         Ok(())
     }
 
-    fn restore_user(&mut self, user: UserId, mut value: &[u8]) -> Result<(), BadRow> {
-        let last_offset = decode_varint(&mut value)?;
-        let last_seen_ms = decode_varint(&mut value)?.cast_signed();
+    fn restore_user(&mut self, user: UserId, value: &[u8]) -> Result<(), BadRow> {
+        let SavedUser { last_offset, last_seen_ms, online, .. } = read_user(user, value)?;
         let slot = self.users.restore(user, last_offset, last_seen_ms);
-        if value.is_empty() {
-            return Ok(());
-        }
-        let is_online = value.try_get_u8()? != 0;
-        let lingering_until_ms = decode_varint(&mut value)?.cast_signed();
-        let mut sessions = Vec::with_capacity(1);
-        while !value.is_empty() {
-            let session_id = value.try_get_u64()?;
-            let edge_id = decode_varint(&mut value)?;
-            let edge_id = u32::try_from(edge_id).map_err(|_| BadRow("an edge is out of range"))?;
-            let last_sign_ms = decode_varint(&mut value)?.cast_signed();
-            sessions.push(Session { session_id, edge_id, last_sign_ms });
-        }
+        let Some(SavedOnline { is_online, lingering_until_ms, sessions }) = online else { return Ok(()) };
+        let session = |session: SavedSession| Session {
+            session_id: session.session_id.0,
+            edge_id: session.edge_id,
+            last_sign_ms: session.last_sign_ms,
+        };
+        let sessions = sessions.into_iter().map(session).collect();
         self.presence.restore_online(slot, sessions, lingering_until_ms, is_online, &mut self.presence_changes);
         Ok(())
     }
+}
+
+/// A user's row.
+pub(super) fn read_user(id: UserId, mut value: &[u8]) -> Result<SavedUser, BadRow> {
+    let last_offset = decode_varint(&mut value)?;
+    let last_seen_ms = decode_varint(&mut value)?.cast_signed();
+    let mut user = SavedUser { id, last_offset, last_seen_ms, online: None };
+    if value.is_empty() {
+        return Ok(user);
+    }
+    let is_online = value.try_get_u8()? != 0;
+    let lingering_until_ms = decode_varint(&mut value)?.cast_signed();
+    let mut sessions = Vec::with_capacity(1);
+    while !value.is_empty() {
+        let session_id = SessionId(value.try_get_u64()?);
+        let edge_id = decode_varint(&mut value)?;
+        let edge_id = u32::try_from(edge_id).map_err(|_| BadRow("an edge is out of range"))?;
+        let last_sign_ms = decode_varint(&mut value)?.cast_signed();
+        sessions.push(SavedSession { session_id, edge_id, last_sign_ms });
+    }
+    user.online = Some(SavedOnline { is_online, lingering_until_ms, sessions });
+    Ok(user)
 }
 
 /// A row's key: the table, then at most 16 bytes.

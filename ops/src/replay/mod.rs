@@ -2,6 +2,7 @@
 //!
 //! - [`dump`]: records out of the log. [`import`]: a raw dump into an empty log. [`into`]: history played into another.
 //! - [`verify`]: what was derived, derived again and compared.
+//! - [`state`]: what was so at a moment of the past. [`table`]: columns for people.
 //! - [`source`], [`target`]: which logs. [`ranges`]: which records. [`exit`]: how it ends. [`progress`]: what is shown meanwhile.
 //!   [`output`]: how records are written.
 
@@ -13,6 +14,8 @@ pub mod output;
 pub mod progress;
 pub mod ranges;
 pub mod source;
+pub mod state;
+pub mod table;
 pub mod target;
 pub mod verify;
 
@@ -35,6 +38,8 @@ enum Verb {
     Into(into::IntoArgs),
     /// Derive timeline, fan-out and inbox anew, and compare with what was recorded.
     Verify(verify::VerifyArgs),
+    /// What was so at a moment of the past: who was in a conversation, what was unread, who was online.
+    State(Box<state::StateArgs>),
 }
 
 /// Runs the verb; says on standard error why it failed.
@@ -44,6 +49,7 @@ pub fn run(args: &ReplayArgs) -> ExitCode {
         Verb::Import(args) => import::run(args),
         Verb::Into(args) => into::run(args),
         Verb::Verify(args) => verify::run(args),
+        Verb::State(args) => state::run(args),
     };
     exit::code(outcome)
 }

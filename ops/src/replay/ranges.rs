@@ -1,7 +1,7 @@
 //! Which records: `--partition`, `--offset`, `--from`, `--to`, and topics by name, as kcat and rpk write them.
 
 use anyhow::{Context, Result, bail};
-use tidings_replay::{Bound, Selection};
+use tidings_replay::{Bound, Selection, state::Moment};
 use tidings_schemas::{
     clock::{Clock, SystemClock},
     topics::Topic,
@@ -96,6 +96,26 @@ fn offsets(text: &str) -> Result<(Bound, Option<Bound>)> {
     }
 }
 
+/// A moment of the past: a time, or just behind a record, `TOPIC:PARTITION:OFFSET`.
+///
+/// # Errors
+/// It is neither.
+pub fn as_of(text: &str) -> Result<Moment> {
+    if text == "now" {
+        return Ok(Moment::Now);
+    }
+    let parts: Vec<&str> = text.split(':').collect();
+    let [name, partition, offset] = parts[..] else { return Ok(Moment::At(moment(text)?)) };
+    // A time has as many colons, but begins with a digit.
+    if !name.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
+        return Ok(Moment::At(moment(text)?));
+    }
+    let [topic] = topics(&[name.to_owned()])?[..] else { bail!("{text:?} names no one topic (hint: events:0:1234)") };
+    let number = |text: &str| text.parse().with_context(|| format!("{text:?} is no number (hint: events:0:1234)"));
+    let partition = u32::try_from(number(partition)?).context("there is no such partition")?;
+    Ok(Moment::Record { topic, partition, offset: number(offset)? })
+}
+
 /// Milliseconds since the Unix epoch.
 fn moment(text: &str) -> Result<i64> {
     moment_at(text, SystemClock::new().now_ms())
@@ -176,6 +196,19 @@ mod tests {
         }
         for text in ["", "yesterday", "-", "-h", "-2", "-2y", "2026-01-01", "-9223372036854775807w"] {
             assert!(moment_at(text, now_ms).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_a_record() {
+        assert_eq!(as_of("now").unwrap(), Moment::Now);
+        assert_eq!(as_of("2026-01-01T00:00:00Z").unwrap(), Moment::At(1_767_225_600_000));
+        let record = Moment::Record { topic: Topic::Timeline, partition: 3, offset: 17 };
+        assert_eq!(as_of("timeline:3:17").unwrap(), record);
+        for text in
+            ["", "event:0:1", "all:0:1", "events:0", "events:0:x", "events:-1:0", "events:4294967296:0", "12:00:00"]
+        {
+            assert!(as_of(text).is_err(), "{text}");
         }
     }
 

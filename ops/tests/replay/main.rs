@@ -7,5 +7,6 @@ mod copies;
 mod dump;
 #[path = "../protocol/harness.rs"]
 mod harness;
+mod past;
 mod tool;
 mod verify;
