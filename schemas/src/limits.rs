@@ -122,6 +122,8 @@ pub const REPLAY_DIRECT_CHATS_MAX: usize = 8 * 1024 * 1024;
 /// Records of one partition that verification keeps in mind to say that they are out of order, not missing. Over: they are
 /// counted as missing.
 pub const VERIFY_REMEMBERED_MAX: usize = 65_536;
+/// How far from its inbox record a push is looked for when an event is traced. Pushed later: it is not found.
+pub const TRACE_PUSH_DELAY_MAX: Duration = Duration::from_secs(10);
 /// What a reader takes in one poll.
 pub const POLL_BYTES_MAX: usize = 1024 * 1024;
 

@@ -2,7 +2,7 @@
 //!
 //! - [`dump`]: records out of the log. [`import`]: a raw dump into an empty log. [`into`]: history played into another.
 //! - [`verify`]: what was derived, derived again and compared.
-//! - [`state`]: what was so at a moment of the past. [`table`]: columns for people.
+//! - [`state`]: what was so at a moment of the past. [`trace`]: one message's whole life. [`table`]: columns for people.
 //! - [`source`], [`target`]: which logs. [`ranges`]: which records. [`exit`]: how it ends. [`progress`]: what is shown meanwhile.
 //!   [`output`]: how records are written.
 
@@ -17,6 +17,7 @@ pub mod source;
 pub mod state;
 pub mod table;
 pub mod target;
+pub mod trace;
 pub mod verify;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Verb {
     Verify(verify::VerifyArgs),
     /// What was so at a moment of the past: who was in a conversation, what was unread, who was online.
     State(Box<state::StateArgs>),
+    /// One message's whole life: event, verdict, recipients, pushes, delivered, seen, edits, archive, and how long each took.
+    Trace(Box<trace::TraceArgs>),
 }
 
 /// Runs the verb; says on standard error why it failed.
@@ -50,6 +53,7 @@ pub fn run(args: &ReplayArgs) -> ExitCode {
         Verb::Into(args) => into::run(args),
         Verb::Verify(args) => verify::run(args),
         Verb::State(args) => state::run(args),
+        Verb::Trace(args) => trace::run(args),
     };
     exit::code(outcome)
 }

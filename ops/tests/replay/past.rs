@@ -1,4 +1,4 @@
-//! The past of a running system: states at several moments.
+//! The past of a running system: states at several moments, and one message's whole life.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use tidings_schemas::client::{SendReceipt, client_frame::Command, server_frame::
 use super::harness::{Connection, Person, Server, eventually, text};
 use super::tool::{lines, replay, replayed};
 
-/// `state` as JSON.
+/// `state` or `trace` as JSON.
 fn asked(server: &Server, arguments: &[&str]) -> Value {
     let arguments = [arguments, &["--data", "data", "--json"]].concat();
     serde_json::from_str(&replayed(server.folder(), &arguments)).unwrap()
@@ -142,14 +142,93 @@ async fn of_users(server: &Server, bob: &Person, group: &str, at_first: &str) {
     assert!(ended.code == 2 && ended.err.contains("nobody has the name"), "{ended:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_traced_from_its_stamp_to_its_deletion() {
+    let server = Server::start_with(&["archive.http_listen=127.0.0.1:0"]).await;
+    let (ann, bob, eve) = (server.person("ann").await, server.person("bob").await, server.person("eve").await);
+    let group = ann.group("the three", &[&bob, &eve]).await;
+    let mut bobs = bob.connect().await;
+    let said = ann.post(&group, "m1", "a word").await;
+    let id = text(&said["message_id"]);
+    assert_eq!(bobs.message().await.message_id, id);
+    acknowledge(&mut bobs, &group, 2, 0).await;
+    settled(&server, &group, "bob", (2, 0)).await;
+    acknowledge(&mut bobs, &group, 0, 2).await;
+    settled(&server, &group, "bob", (2, 2)).await;
+    let path = format!("/v1/conversations/{group}/messages/{id}");
+    ann.call(Method::PATCH, &path, json!({"text": "another word"})).await;
+
+    let trace = eventually("the archive's row", || async {
+        let trace = asked(&server, &["trace", &id]);
+        trace["archive"]["message"].is_object().then_some(trace)
+    })
+    .await;
+    assert_eq!((&trace["message_id"], &trace["conversation_id"]), (&id.as_str().into(), &group.as_str().into()));
+    assert_eq!((&trace["verdict"]["outcome"], &trace["verdict"]["seq"]), (&"accepted".into(), &2.into()));
+    assert_eq!((&trace["event"]["value"]["send"]["text"], &trace["sender"]), (&"a word".into(), &"ann".into()));
+    let steps: Vec<&str> =
+        trace["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+    let expected = ["stamped", "appended", "timeline", "verdict", "fanout", "inbox", "deliveries", "delivered", "seen"];
+    assert_eq!(steps, expected, "{trace:#}");
+    for step in trace["steps"].as_array().unwrap() {
+        let since_ms = step["since_stamped_ms"].as_i64().unwrap();
+        assert!((0..60_000).contains(&since_ms), "{step:#}");
+    }
+    let of = |name: &str| {
+        let recipients = trace["recipients"].as_array().unwrap();
+        recipients.iter().find(|recipient| recipient["username"] == name).unwrap().clone()
+    };
+    assert_eq!(trace["recipients"].as_array().unwrap().len(), 3);
+    let (anns, bobs_own, eves) = (of("ann"), of("bob"), of("eve"));
+    assert!(anns["is_sender"] == true && bobs_own["is_sender"] == false);
+    assert_eq!((bobs_own["pushes"].as_array().unwrap().len(), eves["pushes"].as_array().unwrap().len()), (1, 0));
+    assert!(bobs_own["offset"].is_u64() && eves["offset"].is_u64() && eves["inbox"]["topic"] == "inbox.v1");
+    assert!(bobs_own["delivered"]["at"].is_string() && bobs_own["seen"]["at"].is_string(), "{bobs_own:#}");
+    let event = |moved: &Value| moved["source_offset"].as_u64().unwrap();
+    assert!(event(&bobs_own["delivered"]) < event(&bobs_own["seen"]), "two receipts");
+    assert!(eves["delivered"].is_null() && eves["seen"].is_null());
+    assert_eq!(
+        (&trace["changes"][0]["kind"], &trace["changes"][0]["text"]),
+        (&"edited".into(), &"another word".into())
+    );
+    let archive = &trace["archive"];
+    assert_eq!((&archive["entry"]["text"], &archive["entry"]["seq"]), (&"a word".into(), &2.into()), "{archive:#}");
+    assert_eq!(archive["entry"]["source_offset"], trace["event_offset"]);
+
+    ann.call(Method::DELETE, &path, Value::Null).await;
+    let table = replayed(server.folder(), &["trace", &id, "--data", "data"]);
+    for said in [
+        "accepted as seq 2",
+        "edited ",
+        "deleted ",
+        "by ann",
+        "1 of 3 recipients had a session",
+        "archive: text of seq 2",
+    ] {
+        assert!(table.contains(said), "{said}: {table}");
+    }
+    // By its place, and an event that was refused.
+    let place = format!("events:{}:{}", trace["event_partition"], trace["event_offset"]);
+    assert_eq!(asked(&server, &["trace", &place, "--no-archive"])["message_id"], id.as_str());
+    eve.refused(Method::PATCH, &format!("/v1/conversations/{group}"), json!({"title": "mine"})).await;
+    let refused = asked(&server, &["trace", &newest_event(&server, &group)]);
+    assert_eq!(refused["verdict"]["outcome"], "refused", "{refused:#}");
+
+    let unknown = "0190163d-8694-739b-aea5-966c26f8ad91";
+    let ended = replay(server.folder(), &["trace", unknown, "--data", "data"]);
+    assert!(ended.code == 2 && ended.err.contains("is not in the log"), "{ended:?}");
+}
+
 #[test]
 fn what_cannot_be_asked_of_the_past_has_its_code() {
     let folder = tempfile::tempdir().unwrap();
-    let table: [(i32, &str, &[&str]); 4] = [
+    let table: [(i32, &str, &[&str]); 6] = [
         (2, "no time", &["state", "--data", "data", "--as-of", "yesterday"]),
         (2, "no topic", &["state", "--data", "data", "--as-of", "event:0:1"]),
         (2, "cannot be used with", &["state", "--data", "data", "--online", "--user", "ann"]),
+        (2, "hint", &["trace", "17", "--data", "data"]),
         (3, "there is no log", &["state", "--data", "data"]),
+        (3, "there is no log", &["trace", "events:0:0", "--data", "data"]),
     ];
     for (code, said, arguments) in table {
         let ended = replay(folder.path(), arguments);
