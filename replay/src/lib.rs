@@ -4,13 +4,14 @@
 //! - [`fields`]: what the fields of the schemas mean. [`decode`]: a record as JSON. [`concern`]: whom a record concerns.
 //! - [`tail`]: several partitions followed. [`raw`]: dumps byte for byte. [`import`]: such a dump into an empty log.
 //! - [`verify`]: what was derived, derived again and compared.
-//! - [`state`]: what was so at a moment of the past. [`trace`]: one event's whole life. [`derived`]: where what follows from
-//!   an event stands.
+//! - [`state`]: what was so at a moment of the past. [`trace`]: one event's whole life. [`diff`]: what other rules would make
+//!   of the same history. [`derived`]: where what follows from an event stands.
 //! - [`history`]: what happened, as another system takes it in. [`ids`]: ids mapped.
 
 pub mod concern;
 pub mod decode;
 pub mod derived;
+pub mod diff;
 pub mod fields;
 pub mod history;
 pub mod ids;

@@ -124,6 +124,12 @@ pub const REPLAY_DIRECT_CHATS_MAX: usize = 8 * 1024 * 1024;
 pub const VERIFY_REMEMBERED_MAX: usize = 65_536;
 /// How far from its inbox record a push is looked for when an event is traced. Pushed later: it is not found.
 pub const TRACE_PUSH_DELAY_MAX: Duration = Duration::from_secs(10);
+/// Events that a derivation takes through the stages in one turn.
+pub const DERIVE_TURN_EVENTS_MAX: usize = 1_024;
+/// One line of what another program has derived. Over: it is not believed.
+pub const DERIVE_LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Turns of each side of a comparison that wait for the other side.
+pub const DIFF_TURNS_WAITING_MAX: usize = 4;
 /// What a reader takes in one poll.
 pub const POLL_BYTES_MAX: usize = 1024 * 1024;
 

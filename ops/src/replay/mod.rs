@@ -3,9 +3,12 @@
 //! - [`dump`]: records out of the log. [`import`]: a raw dump into an empty log. [`into`]: history played into another.
 //! - [`verify`]: what was derived, derived again and compared.
 //! - [`state`]: what was so at a moment of the past. [`trace`]: one message's whole life. [`table`]: columns for people.
+//! - [`diff`]: what other rules would make of the same history. [`derive`]: what this program's make of it.
 //! - [`source`], [`target`]: which logs. [`ranges`]: which records. [`exit`]: how it ends. [`progress`]: what is shown meanwhile.
 //!   [`output`]: how records are written.
 
+pub mod derive;
+pub mod diff;
 pub mod dump;
 pub mod exit;
 pub mod import;
@@ -43,6 +46,10 @@ enum Verb {
     State(Box<state::StateArgs>),
     /// One message's whole life: event, verdict, recipients, pushes, delivered, seen, edits, archive, and how long each took.
     Trace(Box<trace::TraceArgs>),
+    /// Run the same history through changed limits or another build, and show what would come out differently.
+    Diff(diff::DiffArgs),
+    /// Write what this program's stages derive from the events, for `diff --with` of another build.
+    Derive(derive::DeriveArgs),
 }
 
 /// Runs the verb; says on standard error why it failed.
@@ -54,6 +61,8 @@ pub fn run(args: &ReplayArgs) -> ExitCode {
         Verb::Verify(args) => verify::run(args),
         Verb::State(args) => state::run(args),
         Verb::Trace(args) => trace::run(args),
+        Verb::Diff(args) => diff::run(args),
+        Verb::Derive(args) => derive::run(args),
     };
     exit::code(outcome)
 }

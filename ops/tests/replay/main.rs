@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "the harness is the protocol tests', who use all of it")]
 
 mod copies;
+mod diff;
 mod dump;
 #[path = "../protocol/harness.rs"]
 mod harness;
