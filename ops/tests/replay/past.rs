@@ -186,6 +186,7 @@ async fn a_message_is_traced_from_its_stamp_to_its_deletion() {
     assert!(bobs_own["delivered"]["at"].is_string() && bobs_own["seen"]["at"].is_string(), "{bobs_own:#}");
     let event = |moved: &Value| moved["source_offset"].as_u64().unwrap();
     assert!(event(&bobs_own["delivered"]) < event(&bobs_own["seen"]), "two receipts");
+    assert_eq!((&bobs_own["seen"]["by"], &anns["seen"]["by"]), (&"receipt".into(), &"own_entry".into()));
     assert!(eves["delivered"].is_null() && eves["seen"].is_null());
     assert_eq!(
         (&trace["changes"][0]["kind"], &trace["changes"][0]["text"]),

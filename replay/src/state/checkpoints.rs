@@ -48,12 +48,19 @@ impl Checkpoints {
                 return None;
             }
         };
+        let mut is_said = false;
         for sequence in sequences {
             match self.runtime.block_on(self.store.load(shard, sequence, &within)) {
                 Ok(restored) => {
                     return Some(Nearest { state: restored.state, sequence, written_at_ms: restored.written_at_ms });
                 }
                 Err(CheckpointError::OutsideLog { .. }) => {}
+                // Where one is of another log, all may be.
+                Err(CheckpointError::OtherLog { .. }) if is_said => {}
+                Err(error @ CheckpointError::OtherLog { .. }) => {
+                    is_said = true;
+                    unusable(error);
+                }
                 Err(error) => unusable(error),
             }
         }

@@ -22,6 +22,8 @@ pub struct Moved {
     pub source: Source,
     /// Its record in the timeline.
     pub place: Place,
+    /// It was no receipt: the user wrote something, and whoever writes has seen all before.
+    pub is_by_own_entry: bool,
 }
 
 /// An edit or a deletion.
@@ -81,7 +83,8 @@ pub(super) fn read(
             if cursors.conversation_id != Some(conversation) {
                 continue;
             }
-            let moved = Moved { at_ms: found.at_ms, source, place };
+            let is_by_own_entry = found.entries.iter().any(|entry| entry.sender_id == cursors.user_id);
+            let moved = Moved { at_ms: found.at_ms, source, place, is_by_own_entry };
             let (delivered, seen) = later.moved.entry(user).or_default();
             if cursors.delivered_seq >= entry.seq {
                 delivered.get_or_insert(moved);

@@ -285,7 +285,8 @@ pub(super) fn user(
     let mut text = String::new();
     let count = conversations.len();
     let _ = writeln!(text, "{} ({user}): {}", called(names, user), presence::text(presence));
-    let _ = writeln!(text, "{count} conversations, {unread_of_all} unread");
+    let s = if count == 1 { "" } else { "s" };
+    let _ = writeln!(text, "{count} conversation{s}, {unread_of_all} unread");
     if columns.has_rows() {
         let _ = writeln!(text, "{columns}");
     }

@@ -106,11 +106,10 @@ fn steps(trace: &Trace) -> Vec<Step> {
     let others: Vec<&Recipient> = trace.recipients.values().filter(|recipient| !recipient.is_sender).collect();
     let all = |moved: fn(&Recipient) -> Option<Moved>| {
         let moved: Vec<Moved> = others.iter().filter_map(|recipient| moved(recipient)).collect();
-        moved
-            .iter()
-            .map(|moved| moved.at_ms)
-            .max()
-            .map(|at_ms| (at_ms, format!("{} of {} others", moved.len(), others.len())))
+        let wrote = moved.iter().filter(|moved| moved.is_by_own_entry).count();
+        let wrote = if wrote > 0 { format!(", {wrote} by writing something") } else { String::new() };
+        let note = format!("{} of {} others{wrote}", moved.len(), others.len());
+        moved.iter().map(|moved| moved.at_ms).max().map(|at_ms| (at_ms, note))
     };
     let delivered = all(|recipient| recipient.delivered);
     let delivered_ms = delivered.as_ref().map(|(at_ms, _)| *at_ms);
@@ -179,6 +178,7 @@ pub(super) fn json(source: &Source, trace: &Trace, names: &HashMap<UserId, Strin
             "source_partition": moved.source.partition,
             "source_offset": moved.source.offset,
             "timeline_offset": moved.place.offset,
+            "by": if moved.is_by_own_entry { "own_entry" } else { "receipt" },
         })
     };
     let push = |push: &Push| {
@@ -305,10 +305,9 @@ pub(super) fn text(trace: &Trace, names: &HashMap<UserId, String>, archive: &Ans
                 .map(|push| format!("edge {} after {}", push.edge_id, ms(since_ms(push.place.appended_at_ms))));
             let pushes: Vec<String> = pushes.collect();
             let moved = |moved: &Option<Moved>| {
-                moved.map_or_else(
-                    || "-".to_owned(),
-                    |moved| format!("{} ({})", decode::time(moved.at_ms), ms(since_ms(moved.at_ms))),
-                )
+                let Some(moved) = moved else { return "-".to_owned() };
+                let wrote = if moved.is_by_own_entry && !recipient.is_sender { ", wrote" } else { "" };
+                format!("{} ({}{wrote})", decode::time(moved.at_ms), ms(since_ms(moved.at_ms)))
             };
             let sender = if recipient.is_sender { " (sender)" } else { "" };
             columns.row([
