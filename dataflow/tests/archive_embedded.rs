@@ -32,6 +32,7 @@ conforms!(
     updates_come_back_in_order,
     progress_follows_the_inserts,
     repeats_show_once,
+    erased_content_is_gone,
 );
 
 #[tokio::test]

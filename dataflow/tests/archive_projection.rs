@@ -22,6 +22,7 @@ use prost::Message as _;
 use tidings_dataflow::archive::{
     Archive, ArchiveError, Batch, EmbeddedArchive,
     conformance::{at_ms, conversation, entry, text},
+    erasure::ErasedTable,
     projection,
     store::{EntriesQuery, Progress},
 };
@@ -218,6 +219,10 @@ impl Archive for BadLine {
 
     fn next_source_offset(&self, topic: Topic, partition: u32) -> u64 {
         self.archive.next_source_offset(topic, partition)
+    }
+
+    async fn erase(&self, users: &[UserId]) -> Result<Vec<ErasedTable>, ArchiveError> {
+        self.archive.erase(users).await
     }
 
     async fn insert(&self, batch: Arc<Batch>) -> Result<(), ArchiveError> {

@@ -97,6 +97,7 @@ impl Revocations {
         }
         for ended in &ended {
             self.auth.standings().ended(ended.user);
+            self.reads.forget_profile(ended.user);
         }
         self.close(&ended);
     }
@@ -137,6 +138,7 @@ fn ended(value: &bytes::Bytes) -> Option<Ended> {
         }
         Body::RevokeTokens(revoke) => (revoke.user_id?, Tokens::IssuedBefore(revoke.valid_from_ms)),
         Body::ChangePassword(change) => (change.user_id?, Tokens::IssuedBefore(change.tokens_valid_from_ms)),
+        Body::EraseUser(erased) => (erased.user_id?, Tokens::IssuedBefore(i64::MAX)),
     };
     Some(Ended { user: user.into(), tokens })
 }

@@ -28,6 +28,7 @@ pub use embedded::EmbeddedLog;
 pub use embedded::bulk::{BulkLog, BulkPlan};
 pub use embedded::config::EmbeddedConfig;
 pub use embedded::read_only::ReadOnlyLog;
+pub use embedded::rewrite::{Replacement, Rewritten, rewrite};
 pub use error::{AppendError, LogError};
 pub use group::{Assignment, FixedMember, Groups, Membership};
 pub use kafka::KafkaLog;

@@ -4,7 +4,7 @@
 //! - [`clickhouse`]: the archive's engine as a server of its own. [`sql`]: asking it.
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
-//! - [`replay`]: the log read back.
+//! - [`replay`]: the log read back. [`erase`]: users and deleted messages taken out of it.
 //! - [`plan`]: what a service of a given size takes. `simulate` (a feature): the whole from a seed, held against the same.
 
 pub mod chat;
@@ -12,6 +12,7 @@ pub mod check;
 pub mod clickhouse;
 pub mod client;
 pub mod config;
+pub mod erase;
 pub mod load;
 pub mod node;
 pub mod plan;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidings_ops::{chat, check, clickhouse, config, load, node, plan, replay, sql};
+use tidings_ops::{chat, check, clickhouse, config, erase, load, node, plan, replay, sql};
 
 /// Tidings: a messaging backend in which everything is an event on a log.
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Read the log back: dump, copy and play it again.
     Replay(replay::ReplayArgs),
+    /// Erase users, and what was deleted, from log, views and archive for good.
+    Erase(erase::EraseArgs),
     /// Compute what a service of a given size takes: rates, storage, partitions, machines.
     Plan(plan::PlanArgs),
     /// Simulate the whole from seeds, through everything that goes wrong, and check what the clients saw.
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         // It has exit codes of its own.
         Command::Replay(args) => return replay::run(args),
+        Command::Erase(args) => return erase::run(args),
         Command::Plan(args) => plan::run(args),
         #[cfg(feature = "simulation")]
         Command::Simulate(args) => tidings_ops::simulate::run(args),

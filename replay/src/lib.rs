@@ -6,12 +6,14 @@
 //! - [`verify`]: what was derived, derived again and compared.
 //! - [`state`]: what was so at a moment of the past. [`trace`]: one event's whole life. [`diff`]: what other rules would make
 //!   of the same history. [`derived`]: where what follows from an event stands.
+//! - [`erasure`]: what is taken out of a log for good.
 //! - [`history`]: what happened, as another system takes it in. [`ids`]: ids mapped.
 
 pub mod concern;
 pub mod decode;
 pub mod derived;
 pub mod diff;
+pub mod erasure;
 pub mod fields;
 pub mod history;
 pub mod ids;

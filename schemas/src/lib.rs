@@ -4,10 +4,12 @@
 //! - [`client`]: the client contract (frames and HTTP bodies), with protobuf's JSON mapping.
 //! - [`ids`]: users, conversations, messages, sessions. [`topics`]: the topics and what they are partitioned by.
 //! - [`limits`]: every bound in the system. [`errors`]: error and close codes.
+//! - [`erasure`]: what is left of a message whose content was erased.
 //! - [`views`]: the key layout of the views and the port to their store.
 //! - [`clock`], [`time`]: injected time and randomness, and the contract's timestamps.
 
 pub mod clock;
+pub mod erasure;
 pub mod errors;
 pub mod ids;
 pub mod limits;

@@ -339,6 +339,20 @@ pub const TLS_RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 /// The head of an HTTP request, in bytes. Over: 431 and closed.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 
+// ---- erasure ----
+
+/// Texts that are searched for after an erasure. More are counted, and not searched for one by one.
+pub const ERASURE_NEEDLES_MAX: usize = 10_000;
+/// Of each text, how many bytes must be there for it to be searched for, and how many of it are.
+pub const ERASURE_NEEDLE_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
+/// Users who are erased in one run.
+pub const ERASURE_USERS_MAX: usize = 1_000;
+/// How long the archive may take to rewrite what holds erased rows.
+pub const ERASURE_ARCHIVE_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
+/// How often the archive takes the content of deleted messages out of its rows: at the latest so long after the deletion, and
+/// after the time that rewriting takes, it is gone from there, too.
+pub const ARCHIVE_ERASURE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 // ---- archive ----
 
 /// Rows of one insert.

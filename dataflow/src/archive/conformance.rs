@@ -296,3 +296,40 @@ pub async fn repeats_show_once(archive: &dyn Archive) {
     archive.insert(timeline_batch(107, 10, &records[5..])).await.unwrap();
     assert_eq!(archive.entries(all(conversation)).await.unwrap(), entries);
 }
+
+/// The content of a deleted message goes from its rows, and that of what a user wrote; the rows stay, and those of others
+/// are what they were.
+pub async fn erased_content_is_gone(archive: &dyn Archive) {
+    let (conversation, by_another) = (conversation(8), UserId::random(77));
+    let entries: Vec<wire::Entry> = (1..=4)
+        .map(|seq| {
+            let mut entry = entry(conversation, seq, &text(&format!("number {seq}")));
+            if seq == 4 {
+                entry.sender_id = Some(by_another.into());
+            }
+            entry
+        })
+        .collect();
+    let changed = |change| wire::TimelineRecord { change: Some(change), ..Default::default() };
+    let mut records: Vec<wire::TimelineRecord> = entries.iter().map(record).collect();
+    records.push(changed(change(&entries[0], Some("edited"), at_ms(10))));
+    records.push(changed(change(&entries[0], None, at_ms(11))));
+    records.push(changed(change(&entries[1], Some("edited, too"), at_ms(12))));
+    archive.insert(timeline_batch(9, 0, &records)).await.unwrap();
+
+    let rows = |found: Vec<super::erasure::ErasedTable>, table: &str| {
+        found.into_iter().filter(|of| of.table == table).map(|of| of.rows).sum::<u64>()
+    };
+    assert!(rows(archive.erase(&[]).await.unwrap(), "timeline_entries") >= 1);
+    assert!(rows(archive.erase(&[by_another]).await.unwrap(), "timeline_entries") >= 1);
+    for users in [&[][..], &[by_another]] {
+        let again = archive.erase(users).await.unwrap();
+        assert!(again.iter().all(|of| of.rows == 0), "there is nothing left: {again:?}");
+    }
+    let found = archive.entries(all(conversation)).await.unwrap();
+    let emptied = |entry: &wire::Entry| wire::Entry { content: None, ..entry.clone() };
+    assert_eq!(found, [emptied(&entries[0]), entries[1].clone(), entries[2].clone(), emptied(&entries[3])]);
+    let changes = archive.changes_for(conversation, &[1, 2]).await.unwrap();
+    assert_eq!(changes[0].deleted_at_ms, at_ms(11));
+    assert_eq!(changes[1], change(&entries[1], Some("edited, too"), at_ms(12)));
+}

@@ -13,7 +13,7 @@ pub struct Migration {
 }
 
 /// All migrations, in order. One that was released is never changed: another one is added.
-pub const MIGRATIONS: [Migration; 4] = [
+pub const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, name: "tables", sql: include_str!("../../../schemas/sql/0001_tables.sql") },
     Migration { version: 2, name: "views", sql: include_str!("../../../schemas/sql/0002_views.sql") },
     Migration { version: 3, name: "sessions", sql: include_str!("../../../schemas/sql/0003_sessions.sql") },
@@ -22,6 +22,7 @@ pub const MIGRATIONS: [Migration; 4] = [
         name: "views_for_people",
         sql: include_str!("../../../schemas/sql/0004_views_for_people.sql"),
     },
+    Migration { version: 5, name: "between", sql: include_str!("../../../schemas/sql/0005_between.sql") },
 ];
 
 /// Where a database's record of its migrations is kept.

@@ -2,6 +2,7 @@
 //!
 //! - [`store`]: the port. [`sql`]: its implementation, over whatever runs the statements.
 //! - [`embedded`]: the embedded engine, with its [`threads`]. [`clickhouse`]: a ClickHouse server, over HTTP.
+//! - [`erasure`]: takes what is erased out of the tables.
 //! - [`projection`]: the consumer that writes the archive from the log.
 //! - [`analyst`]: what an analyst's query may take and see. [`http`]: a local ClickHouse-compatible port for analysts' tools.
 //! - [`libchdb`]: the ClickHouse engine as a shared library, behind a thin safe wrapper.
@@ -14,6 +15,7 @@ pub mod clickhouse;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod embedded;
+pub mod erasure;
 pub mod http;
 pub mod libchdb;
 pub mod migrations;

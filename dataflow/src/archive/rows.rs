@@ -138,6 +138,8 @@ impl RowSet {
             (None, None) => "unknown",
         };
         let send = send.unwrap_or_default();
+        // As the archive's own erasure leaves it.
+        let event = if send.erased { &nothing } else { event };
         let row = self.row(Table::TimelineEntries);
         row.uuid(id(entry.conversation_id)).u64(entry.seq).uuid(id(entry.message_id));
         row.string(&send.client_message_id).uuid(id(entry.sender_id)).time_ms(entry.sent_at_ms);
@@ -165,7 +167,9 @@ impl RowSet {
         row.uuid(id(change.conversation_id)).u64(change.seq).uuid(id(change.message_id));
         row.uuid(id(change.sender_id)).time_ms(change.sent_at_ms);
         row.time_ms(if deleted { change.deleted_at_ms } else { change.edited_at_ms }).uuid(id(change.by));
-        row.string(if deleted { "deleted" } else { "edited" }).string(&change.text).string(&change.event);
+        let is_erased = change.text.is_empty() && !deleted;
+        row.string(if deleted { "deleted" } else { "edited" }).string(&change.text);
+        row.string(if is_erased { &[] } else { &change.event[..] });
         row.u32(source.partition).u64(source.offset);
     }
 }

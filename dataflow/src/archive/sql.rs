@@ -28,6 +28,7 @@ use tidings_schemas::{
 };
 
 use super::{
+    erasure::ErasedTable,
     migrations::{self, AGEING_TABLES, CREATE_MIGRATIONS_TABLE},
     row_binary::{RowBinaryError, RowBinaryReader, RowBinaryWriter},
     rows,
@@ -315,6 +316,10 @@ impl<S: Sql> Archive for SqlArchive<S> {
             positions.next_offsets.insert((range.topic, range.partition), (range.end_offset, range.source.to));
         }
         Ok(())
+    }
+
+    async fn erase(&self, users: &[UserId]) -> Result<Vec<ErasedTable>, ArchiveError> {
+        self.erase_content(users).await
     }
 
     async fn entries(&self, query: EntriesQuery) -> Result<Vec<wire::Entry>, ArchiveError> {

@@ -14,7 +14,7 @@ use tidings_schemas::{
     wire,
 };
 
-use super::{migrations::MigrationError, row_binary::RowBinaryError, tables::Table};
+use super::{erasure::ErasedTable, migrations::MigrationError, row_binary::RowBinaryError, tables::Table};
 
 /// Records of one partition that a batch holds the rows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +152,10 @@ pub trait Archive: Send + Sync + 'static {
     /// the ranges are known, and inserting them again adds only the rows that are not there yet.
     /// When [`Archive::progress`] tells of a range that is planned, that must be inserted before any other.
     async fn insert(&self, batch: Arc<Batch>) -> Result<(), ArchiveError>;
+
+    /// Takes the content of deleted messages, and of everything that these users wrote, out of the rows and off the disk.
+    /// Tells in how many rows of each table there was some.
+    async fn erase(&self, users: &[UserId]) -> Result<Vec<ErasedTable>, ArchiveError>;
 
     /// Entries of a conversation, in the order asked for, each once.
     async fn entries(&self, query: EntriesQuery) -> Result<Vec<wire::Entry>, ArchiveError>;

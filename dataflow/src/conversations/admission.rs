@@ -180,7 +180,11 @@ impl Admission {
         if found.deleted {
             return Err(refusals::NOT_FOUND);
         }
-        let member = *found.member(actor).ok_or(refusals::NOT_A_MEMBER)?;
+        let is_erasure = matches!(body, Body::Other(body) if is_erasure(body));
+        let member = found.member(actor).copied();
+        // Who is erased may have left long ago.
+        let member = member.or_else(|| is_erasure.then(|| Member::joined(actor, wire::Role::Member, 1)));
+        let member = member.ok_or(refusals::NOT_A_MEMBER)?;
         let place = Place { slot, conversation, actor: member };
         let body = match body {
             Body::Send { client_message_id, message_id } => {
@@ -268,6 +272,10 @@ struct Place {
     slot: Slot,
     conversation: ConversationId,
     actor: Member,
+}
+
+fn is_erasure(body: &WireBody) -> bool {
+    matches!(body, WireBody::DeleteMessage(wire::DeleteMessage { erasure: true, .. }))
 }
 
 /// The role of a request: `None` when unspecified.

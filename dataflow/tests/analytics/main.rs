@@ -85,6 +85,28 @@ async fn the_twenty_questions_are_answered_as_plain_code_answers_them() {
                        quantileExactHigh(0.75)(dateDiff('millisecond', sent_at, delivered_at) / 1000) AS high \
                        FROM message_status WHERE delivered_at IS NOT NULL GROUP BY hour) AS e ON v.hour = e.hour";
         assert_eq!(sql(&database, medians), "1\t0\n");
+        of_a_stretch_of_time_as_of_all(&database);
+    }
+}
+
+/// The views of a stretch of time say what those of all of history say of it.
+fn of_a_stretch_of_time_as_of_all(database: &str) {
+    for (since, until) in [(date(0), date(33)), (date(12), date(13)), (date(30), date(33))] {
+        let between = format!("(since = '{since} 00:00:00', until = '{until} 00:00:00')");
+        let all = format!("message_status WHERE sent_at >= '{since}' AND sent_at < '{until}'");
+        let columns = "conversation_id, seq, message_id, sender_id, recipient_id, sent_at, delivered_at, seen_at";
+        let differing = format!(
+            "SELECT count() > 0, (SELECT count() FROM (SELECT {columns} FROM {all} EXCEPT SELECT {columns} FROM message_status_between{between})), \
+             (SELECT count() FROM (SELECT {columns} FROM message_status_between{between} EXCEPT SELECT {columns} FROM {all})), \
+             count() = (SELECT count() FROM message_status_between{between}) FROM {all}"
+        );
+        assert_eq!(ask(database, &differing, &[]).as_deref(), Ok("1\t0\t0\t1\n"), "{since}");
+        let hours = "hour, deliveries, delivered, seen, isNull(delivered_seconds_p50), isNull(seen_seconds_p95)";
+        let differing = format!(
+            "SELECT count() FROM (SELECT {hours} FROM delivery_latency WHERE hour >= '{since}' AND hour < '{until}' \
+             EXCEPT SELECT {hours} FROM delivery_latency_between{between})"
+        );
+        assert_eq!(ask(database, &differing, &[]).as_deref(), Ok("0\n"), "{since}");
     }
 }
 

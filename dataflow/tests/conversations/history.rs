@@ -103,7 +103,10 @@ impl History {
                 let target = self.target(conversation, actor);
                 Body::EditMessage(wire::EditMessage { target, text: "edited".into() })
             }
-            70..75 => Body::DeleteMessage(wire::DeleteMessage { target: self.target(conversation, actor) }),
+            70..75 => Body::DeleteMessage(wire::DeleteMessage {
+                target: self.target(conversation, actor),
+                erasure: self.random.random_ratio(1, 5),
+            }),
             75..87 => {
                 let user = if self.random.random_ratio(2, 3) { self.user() } else { self.member(conversation) };
                 let user_id = self.random.random_ratio(49, 50).then(|| user.into());
@@ -165,6 +168,7 @@ impl History {
             encrypted: None,
             reply_to: self.random.random_ratio(1, 5).then(|| MessageId(self.random.random()).into()),
             message_id: self.random.random_ratio(1, 50).then(|| MessageId(self.random.random()).into()),
+            erased: self.random.random_ratio(1, 50),
         }
     }
 

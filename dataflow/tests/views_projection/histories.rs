@@ -404,6 +404,11 @@ impl Histories {
                 let user_id = Some(other.copied().unwrap_or(unknown).into());
                 Body::RevokeTokens(wire::RevokeTokens { user_id, valid_from_ms: i64::MAX })
             }
+            3 => {
+                let other = registered.get(1..).and_then(|others| others.choose(&mut self.random));
+                let user_id = Some(other.copied().unwrap_or(unknown).into());
+                Body::EraseUser(wire::EraseUser { user_id })
+            }
             _ => {
                 let token = wire::RevokedToken {
                     token_id: Bytes::copy_from_slice(&self.random.random_range(0..500_u128).to_be_bytes()),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use tidings_ingest::StoredRecord;
 use tidings_schemas::{
+    erasure::emptied_event,
     ids::{ConversationId, MessageId, UserId, unpack_user_ids},
     limits::{
         ENTRIES_TAIL_MAX, INBOX_TAIL_MAX, PAST_STAYS_MAX, REVOKED_TOKENS_MAX, STAMP_SKEW_MAX, VIEW_SORT_BYTES_MAX,
@@ -80,6 +81,12 @@ impl Model {
             && let Some(row) = self.entries.get_mut(&(change.conversation_id.unwrap().into(), change.seq))
             && row.change.as_ref().is_none_or(|change| change.deleted_at_ms == 0)
         {
+            if change.deleted_at_ms != 0
+                && let Some(wire::entry::Content::Event(event)) =
+                    row.entry.as_mut().and_then(|entry| entry.content.as_mut())
+            {
+                *event = emptied_event(event);
+            }
             row.change = Some(change);
         }
     }
@@ -202,12 +209,25 @@ impl Model {
                 row.password_hash = change.password_hash;
                 row.tokens_valid_from_ms = row.tokens_valid_from_ms.max(change.tokens_valid_from_ms.min(latest_ms));
             }),
+            Some(Body::EraseUser(erased)) => {
+                let user: UserId = erased.user_id.unwrap().into();
+                self.usernames.retain(|_, holder| *holder != user);
+                let created_at_ms = self.users.get(&user).map_or(0, |row| row.created_at_ms);
+                let row = wire::UserRow {
+                    user_id: erased.user_id,
+                    created_at_ms,
+                    tokens_valid_from_ms: i64::MAX,
+                    erased_at_ms: at_ms.max(1),
+                    ..Default::default()
+                };
+                self.users.insert(user, row);
+            }
             None => {}
         }
     }
 
     fn credentials(&mut self, user: Option<wire::Id>, at_ms: i64, change: impl FnOnce(&mut wire::UserRow)) {
-        let Some(row) = self.users.get_mut(&user.unwrap().into()) else { return };
+        let Some(row) = self.users.get_mut(&user.unwrap().into()).filter(|row| row.erased_at_ms == 0) else { return };
         row.revoked_tokens.retain(|token| token.expires_at_ms > at_ms);
         change(row);
         row.revoked_tokens.retain(|token| token.issued_at_ms >= row.tokens_valid_from_ms);

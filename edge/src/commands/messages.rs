@@ -49,7 +49,7 @@ impl Commands {
         message: MessageId,
     ) -> Result<client::Message, ApiError> {
         let target = self.target(actor, conversation, message).await?;
-        let body = wire::DeleteMessage { target: Some(target) };
+        let body = wire::DeleteMessage { target: Some(target), erasure: false };
         self.change_message(conversation, actor, Body::DeleteMessage(body)).await
     }
 

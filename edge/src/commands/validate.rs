@@ -109,6 +109,7 @@ pub fn send(request: client::Send) -> Result<(ConversationId, wire::Send), ApiEr
         encrypted,
         reply_to: reply_to.map(Into::into),
         message_id: None,
+        erased: false,
     };
     Ok((conversation, send))
 }

@@ -62,8 +62,9 @@ pub fn message(entry: &wire::Entry, change: Option<&wire::Change>) -> Result<cli
         kind: message_kind::Value::Text.into(),
         ..Default::default()
     };
+    let mut is_erased = entry.content.is_none();
     match &entry.content {
-        Some(wire::entry::Content::Event(event)) => put_send(&mut message, event)?,
+        Some(wire::entry::Content::Event(event)) => is_erased = put_send(&mut message, event)?,
         Some(wire::entry::Content::Membership(change)) => {
             message.kind = message_kind::Value::Membership.into();
             message.membership = Some(membership(change));
@@ -72,6 +73,9 @@ pub fn message(entry: &wire::Entry, change: Option<&wire::Change>) -> Result<cli
     }
     if let Some(change) = change {
         put_change(&mut message, change);
+    }
+    if is_erased {
+        put_erasure(&mut message);
     }
     Ok(message)
 }
@@ -90,17 +94,27 @@ pub fn changed_message(change: &wire::Change) -> Result<client::Message, DecodeE
         kind: message_kind::Value::Text.into(),
         ..Default::default()
     };
-    if !change.event.is_empty() {
-        put_send(&mut message, &change.event)?;
-    }
+    let is_erased = !change.event.is_empty() && put_send(&mut message, &change.event)?;
     put_change(&mut message, change);
+    if is_erased {
+        put_erasure(&mut message);
+    }
     Ok(message)
 }
 
-/// What a send said, from the bytes of its event.
-fn put_send(message: &mut client::Message, event: &[u8]) -> Result<(), DecodeError> {
+/// A message whose content was erased is shown as a deleted one. When it was erased its record does not say: where no
+/// deletion does, it is as if it had been at once.
+fn put_erasure(message: &mut client::Message) {
+    message.deleted_at = message.deleted_at.or(message.sent_at);
+    message.edited_at = None;
+    message.text.clear();
+    message.reply_to = None;
+}
+
+/// What a send said, from the bytes of its event. Tells whether that was erased.
+fn put_send(message: &mut client::Message, event: &[u8]) -> Result<bool, DecodeError> {
     let Some(wire::event::Body::Send(send)) = wire::Event::decode(event)?.body else {
-        return Ok(());
+        return Ok(false);
     };
     let kind = if send.encrypted.is_some() {
         message_kind::Value::Encrypted
@@ -115,7 +129,7 @@ fn put_send(message: &mut client::Message, event: &[u8]) -> Result<(), DecodeErr
     message.attachments = send.attachments.into_iter().map(attachment).collect();
     message.encrypted = send.encrypted.map(encrypted);
     message.reply_to = send.reply_to.map(|id| MessageId::from(id).to_string());
-    Ok(())
+    Ok(send.erased)
 }
 
 /// An edit gives the message another text; a deletion leaves only its place.
@@ -265,9 +279,13 @@ pub fn user(row: &wire::UserRow) -> client::User {
     client::User {
         user_id: user_text(row.user_id),
         username: row.username.clone(),
-        display_name: row.display_name.clone(),
+        // Somebody there was: whose name is nobody's business any more.
+        display_name: if row.erased_at_ms == 0 { row.display_name.clone() } else { ERASED_NAME.to_owned() },
     }
 }
+
+/// What a user who was erased is called.
+const ERASED_NAME: &str = "Deleted account";
 
 #[cfg(test)]
 mod tests {

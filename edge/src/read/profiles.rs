@@ -38,6 +38,13 @@ impl Reads {
         Ok(found)
     }
 
+    /// The user's profile may be another now: it is read anew.
+    pub fn forget_profile(&self, user: UserId) {
+        let mut generations = self.profiles.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        generations.young.remove(&user);
+        generations.old.remove(&user);
+    }
+
     /// A user's row; `None`: there is none.
     ///
     /// # Errors
@@ -62,7 +69,8 @@ impl Reads {
     }
 }
 
-/// Profiles lately read. A profile never changes once it is registered, so an entry is never stale. Two generations
+/// Profiles lately read. A profile never changes once it is registered until it is erased, and then it is forgotten
+/// (`revocations`). Two generations
 /// stand for an exact order of use: when the young one is full it becomes the old one, and what is not asked for again
 /// leaves with it.
 #[derive(Debug, Default)]

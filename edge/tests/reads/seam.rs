@@ -167,7 +167,7 @@ async fn what_is_deleted_does_not_come_out_of_the_cache() {
     };
     world
         .events([
-            (ANN, Body::DeleteMessage(wire::DeleteMessage { target: target(deleted) })),
+            (ANN, Body::DeleteMessage(wire::DeleteMessage { target: target(deleted), erasure: false })),
             (ANN, Body::EditMessage(wire::EditMessage { target: target(edited), text: "edited".to_owned() })),
         ])
         .await;

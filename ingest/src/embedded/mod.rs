@@ -10,13 +10,14 @@
 //!   partitions' files. `manifest`: what the log is. `files`, `bytesio`: small helpers.
 //! - `splitter`, `retention`: the background. `recovery`: what opening a log does.
 //! - [`read_only`]: the log read by another process than the one that writes it. `follow`: how it keeps up. `durable`: what
-//!   the writer tells it. [`bulk`]: a log made from another's records.
+//!   the writer tells it. [`bulk`]: a log made from another's records. [`rewrite`]: records replaced where they stand.
 
 pub mod bulk;
 pub mod config;
 pub mod disk;
 pub mod metrics;
 pub mod read_only;
+pub mod rewrite;
 pub mod stats;
 
 mod bytesio;

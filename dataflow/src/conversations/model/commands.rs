@@ -30,7 +30,10 @@ impl Model {
         }
         let conversation = self.conversations.get(&id).filter(|conversation| !conversation.deleted);
         let conversation = conversation.ok_or(refusals::NOT_FOUND)?;
-        let own = conversation.members.get(&actor).ok_or(refusals::NOT_A_MEMBER)?.clone();
+        let is_erasure = matches!(body, Body::DeleteMessage(delete) if delete.erasure);
+        let who_left = Member { role: Role::Member, joined_seq: 0, delivered: 0, seen: 0 };
+        let own = conversation.members.get(&actor).or_else(|| is_erasure.then_some(&who_left));
+        let own = own.ok_or(refusals::NOT_A_MEMBER)?.clone();
         match body {
             Body::Send(send) => self.send(id, actor, send, value, moment),
             Body::EditMessage(edit) => {

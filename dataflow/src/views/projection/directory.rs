@@ -11,7 +11,7 @@ use tidings_schemas::{
 use super::{
     batch::Batch,
     needs::Slot,
-    step::{CredentialsStep, DirectoryStep},
+    step::{CredentialsStep, DirectoryStep, EraseStep},
 };
 
 impl Batch<'_> {
@@ -19,6 +19,7 @@ impl Batch<'_> {
         match step {
             DirectoryStep::Register(row) => self.register(row),
             DirectoryStep::Credentials(step) => self.credentials(step),
+            DirectoryStep::Erase(step) => self.erase(step),
         }
     }
 
@@ -33,9 +34,33 @@ impl Batch<'_> {
         self.rows.users.insert(user, Slot { row: Some(row), is_changed: true });
     }
 
+    /// The name is free again. The row stays, so that a token of the user's is refused and a message's sender is known to
+    /// have been somebody.
+    fn erase(&mut self, step: EraseStep) {
+        let Some(slot) = self.rows.users.get_mut(&step.user) else { return };
+        let row = slot.change(wire::UserRow::default);
+        if !row.username.is_empty() {
+            self.writes.push(Write::Delete(Key::username(&row.username)));
+            if let Some(holder) = self.rows.usernames.get_mut(&row.username) {
+                *holder = None;
+            }
+        }
+        *row = wire::UserRow {
+            user_id: Some(step.user.into()),
+            created_at_ms: row.created_at_ms,
+            tokens_valid_from_ms: i64::MAX,
+            erased_at_ms: step.at_ms.max(1),
+            ..Default::default()
+        };
+    }
+
     fn credentials(&mut self, step: CredentialsStep) {
-        // Of somebody who is not registered there is nothing to end.
-        let Some(slot) = self.rows.users.get_mut(&step.user).filter(|slot| slot.row.is_some()) else { return };
+        // Of somebody who is not registered, or no longer, there is nothing to end.
+        let is_there = |row: &wire::UserRow| row.erased_at_ms == 0;
+        let Some(slot) = self.rows.users.get_mut(&step.user).filter(|slot| slot.row.as_ref().is_some_and(is_there))
+        else {
+            return;
+        };
         let row = slot.change(wire::UserRow::default);
         if !step.password_hash.is_empty() {
             row.password_hash = step.password_hash;

@@ -2,7 +2,7 @@
 //! same. So a field that this program does not know survives, and nothing is encoded twice.
 
 use bytes::Bytes;
-use tidings_schemas::wire;
+use tidings_schemas::{erasure::emptied_event, wire};
 
 /// A `TimelineRecord`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -101,6 +101,14 @@ pub(super) struct InboxRowFrame {
     pub(super) receipt: Option<Bytes>,
     #[prost(bytes = "bytes", optional, tag = "13")]
     pub(super) conversation: Option<Bytes>,
+}
+
+/// An `Entry` without the content of its event.
+pub(super) fn emptied(entry: &Bytes) -> Bytes {
+    let Ok(mut decoded) = <wire::Entry as prost::Message>::decode(entry.clone()) else { return entry.clone() };
+    let Some(wire::entry::Content::Event(event)) = &mut decoded.content else { return entry.clone() };
+    *event = emptied_event(event);
+    prost::Message::encode_to_vec(&decoded).into()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tidings_schemas::{
 use super::{
     frames::{EntryHead, EntryRowFrame},
     recent::{IdMap, Recent},
-    step::{DirectoryStep, Step, TimelineStep},
+    step::{DirectoryStep, EraseStep, Step, TimelineStep},
 };
 
 /// A row, and whether it differs from the store's.
@@ -58,7 +58,7 @@ pub(super) struct Rows {
     pub(super) members: IdMap<(ConversationId, UserId), Slot<wire::MemberRow>>,
     /// Those that a change is about. Other entries are only ever put.
     pub(super) entries: IdMap<(ConversationId, u64), Slot<EntryRowFrame>>,
-    /// Those who register, or whose password or tokens end.
+    /// Those who register, whose password or tokens end, or who are erased.
     pub(super) users: IdMap<UserId, Slot<wire::UserRow>>,
     /// Who holds the names that are claimed.
     pub(super) usernames: HashMap<String, Option<UserId>>,
@@ -100,6 +100,12 @@ impl Rows {
                     if let hashbrown::hash_map::Entry::Vacant(slot) = rows.users.entry(step.user) {
                         slot.insert(Slot::stored(None));
                         missing.push(Missing::User(step.user));
+                    }
+                }
+                Step::Directory(DirectoryStep::Erase(EraseStep { user, .. })) => {
+                    if let hashbrown::hash_map::Entry::Vacant(slot) = rows.users.entry(*user) {
+                        slot.insert(Slot::stored(None));
+                        missing.push(Missing::User(*user));
                     }
                 }
                 Step::Inbox(_) => {}

@@ -49,6 +49,15 @@ pub(super) enum DirectoryStep {
     Register(wire::UserRow),
     /// What becomes of a user's password and tokens.
     Credentials(CredentialsStep),
+    /// The end of an account.
+    Erase(EraseStep),
+}
+
+/// A user who is erased.
+#[derive(Clone, Copy)]
+pub(super) struct EraseStep {
+    pub(super) user: UserId,
+    pub(super) at_ms: i64,
 }
 
 /// A password's or a token's end.
@@ -79,6 +88,8 @@ pub(super) enum Skipped {
     UnknownKind,
     /// A user name too long for a key.
     TooLong,
+    /// A registration of which `tidings erase` has left only that there was one.
+    Erased,
 }
 
 impl Skipped {
@@ -91,6 +102,7 @@ impl Skipped {
             Self::ForeignSource => "foreign_source",
             Self::UnknownKind => "unknown_kind",
             Self::TooLong => "too_long",
+            Self::Erased => "erased",
         }
     }
 }
@@ -137,13 +149,20 @@ fn directory(stored: &StoredRecord) -> Result<DirectoryStep, Skipped> {
         Some(Body::ChangePassword(change)) => {
             credentials(change.user_id, change.tokens_valid_from_ms, None, change.password_hash)
         }
+        Some(Body::EraseUser(erase)) => {
+            let user = UserId::from(erase.user_id.ok_or(Skipped::Undecodable)?);
+            Ok(DirectoryStep::Erase(EraseStep { user, at_ms: bounded(record.stamped_at_ms) }))
+        }
         None => Err(Skipped::UnknownKind),
     }
 }
 
 fn registration(register: wire::RegisterUser, at_ms: i64) -> Result<DirectoryStep, Skipped> {
-    if register.user_id.is_none() || register.username.is_empty() {
+    if register.user_id.is_none() {
         return Err(Skipped::Undecodable);
+    }
+    if register.username.is_empty() {
+        return Err(Skipped::Erased);
     }
     if register.username.len() > VIEW_SORT_BYTES_MAX {
         return Err(Skipped::TooLong);

@@ -10,7 +10,7 @@ use tidings_schemas::{
 
 use super::{
     batch::Batch,
-    frames::EntryRowFrame,
+    frames::{EntryRowFrame, emptied},
     needs::conversation_of,
     step::{ChangeStep, EntryStep, TimelineStep},
 };
@@ -149,7 +149,12 @@ impl Batch<'_> {
         if row.change.as_ref().is_some_and(is_deletion) {
             return;
         }
-        slot.change(EntryRowFrame::default).change = Some(change.bytes);
+        let is_gone = change.head.deleted_at_ms != 0;
+        let row = slot.change(EntryRowFrame::default);
+        row.change = Some(change.bytes);
+        if is_gone && let Some(entry) = &mut row.entry {
+            *entry = emptied(entry);
+        }
     }
 }
 

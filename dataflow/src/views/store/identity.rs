@@ -68,6 +68,15 @@ impl Folder {
         self.path.join(ROWS_FOLDER)
     }
 
+    /// Whether the folder is of this log and version. A folder that is not there is of none.
+    pub(super) fn is_of(&self) -> Result<bool, OpenError> {
+        match fs::read_to_string(self.path.join(IDENTITY_FILE)) {
+            Ok(found) => Ok(found == self.text()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => self.io(Err(error)),
+        }
+    }
+
     /// Makes the folder, or drops what is in it if that is of another log or version.
     pub(super) fn prepare(&self) -> Result<Rows, OpenError> {
         match fs::read_to_string(self.path.join(IDENTITY_FILE)) {

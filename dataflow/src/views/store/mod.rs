@@ -5,7 +5,7 @@
 //! - [`keys`]: rows' and positions' keys as bytes.
 //! - [`opened`]: the store while it is open. [`held`]: over the life of the process; an error of the disk ends what is
 //!   open, and it is opened anew.
-//! - [`positions`]: the positions in memory, and those who wait for one.
+//! - [`positions`]: the positions in memory, and those who wait for one. [`rewrite`]: the rows without what was erased.
 //! - [`keeper`]: the thread that syncs the journal now and then, and opens the store anew. A crash of the machine may take
 //!   the rows of the last moment away together with their positions; they are applied again from the log. A crash of the
 //!   process alone takes nothing away.
@@ -16,6 +16,7 @@ mod keeper;
 mod keys;
 mod opened;
 mod positions;
+pub mod rewrite;
 
 use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
 

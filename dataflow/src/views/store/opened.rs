@@ -35,7 +35,7 @@ const END_POLLS_MAX: u32 = 5_000;
 /// The open store.
 pub(super) struct Opened {
     pub(super) rows: Keyspace,
-    database: Database,
+    pub(super) database: Database,
     memory_bytes_max: u64,
     /// What readers see: the store after the last whole batch. (A snapshot that is opened while a batch is being
     /// committed can show a part of it: the writing of a table in the background moves the store's clock past the

@@ -1,0 +1,143 @@
+//! `tidings erase`: users and deleted messages leave the log, the views and the archive for good. docs/ERASURE.md is its
+//! guide.
+//!
+//! - [`announce`]: what is said on the log, so that everything derived from it knows. [`folder`]: what is then taken out of a
+//!   data folder. [`search`]: looking whether anything is left. [`report`]: what was found before and after.
+
+mod announce;
+mod folder;
+mod report;
+mod search;
+
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use tidings_ingest::ReadOnlyLog;
+use tidings_replay::erasure::{Erasing, erasing};
+use tidings_schemas::limits::ERASURE_USERS_MAX;
+
+use self::{folder::Folder, report::Report};
+use crate::{
+    config::{ArchiveKind, LogKind, Settings, SettingsArgs, ViewsKind},
+    replay::exit::{self, Code, Failure, Outcome, WithCode},
+};
+
+/// Whom to erase, from the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub struct EraseArgs {
+    /// Users: names, or ids. Their accounts end, their names are free again, what they wrote is deleted.
+    #[arg(value_name = "USER", required_unless_present = "deleted")]
+    pub users: Vec<String>,
+    /// Erase the content of messages that were deleted, and finish what was interrupted. (Every run does that, too.)
+    #[arg(long)]
+    pub deleted: bool,
+    /// The data folder, on which no `tidings up` may run.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// A TOML file with settings, as for `tidings up`.
+    #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// One setting, over file and environment; may be repeated.
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Do not ask whether it is meant.
+    #[arg(long)]
+    pub yes: bool,
+    /// Only say what would be erased.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Erases. The exit code is 0 only when nothing of what was erased is found any more; 1: something is found, or damage; 2:
+/// the command line asks for what cannot be; 3 and 4: the folder cannot be read, or written.
+pub fn run(args: &EraseArgs) -> ExitCode {
+    exit::code(erase(args))
+}
+
+fn erase(args: &EraseArgs) -> Outcome {
+    let settings = SettingsArgs { config: args.config.clone(), set: args.set.clone(), check: false };
+    let mut settings = Settings::read(&settings).code(Code::Usage)?;
+    if let Some(data) = &args.data {
+        settings.node.data.clone_from(data);
+        settings.node.log = LogKind::Embedded;
+    }
+    if settings.node.log != LogKind::Embedded
+        || settings.node.views != ViewsKind::Embedded
+        || settings.node.archive == ArchiveKind::ClickHouse
+    {
+        let what = "records on Kafka cannot be rewritten, so an erasure in a fleet is another procedure";
+        return Err(Failure::new(Code::Usage, format!("{what} (see docs/ERASURE.md; for a data folder: --data DIR)")));
+    }
+    if args.users.len() > ERASURE_USERS_MAX {
+        let what = format!("{} users are more than the {ERASURE_USERS_MAX} of one run", args.users.len());
+        return Err(Failure::new(Code::Usage, what + " (erase them in several)"));
+    }
+    let directory = settings.node.data.join("log");
+    let named = {
+        let log = ReadOnlyLog::open(&directory)?;
+        named(&erasing(&log, &args.users)?, &args.users)?
+    };
+    let folder = Folder::open(settings)?;
+    let before = folder.look(&named)?;
+    if args.dry_run {
+        return Report::planned(&folder, &named, before).show(args.json);
+    }
+    if !args.yes {
+        confirm(&args.users, &before)?;
+    }
+    let report = folder.erase(&named, before)?;
+    report.show(args.json)?;
+    match report.is_clean() {
+        true => Ok(()),
+        false => {
+            Err(Failure::new(Code::Found, "something is left of what was to be erased (run it again; see the report)"))
+        }
+    }
+}
+
+fn named(found: &[Option<Erasing>], asked: &[String]) -> Result<Vec<Erasing>, Failure> {
+    let mut named: Vec<Erasing> = Vec::new();
+    for (found, asked) in found.iter().zip(asked) {
+        let Some(found) = found else {
+            let what = format!("there is no user {asked:?} in this log");
+            return Err(Failure::new(Code::Usage, what + " (give the name as it is signed in with, or the user's id)"));
+        };
+        if named.iter().all(|other| other.user != found.user) {
+            named.push(found.clone());
+        }
+    }
+    Ok(named)
+}
+
+/// What cannot be undone is asked for twice.
+fn confirm(users: &[String], before: &folder::Before) -> Outcome {
+    let refused =
+        |what: &str| Err(Failure::new(Code::Usage, format!("{what} (say --yes to go on without being asked)")));
+    if !std::io::stdin().is_terminal() {
+        return refused("an erasure cannot be undone, and nobody can be asked here");
+    }
+    let (whom, expected) = match users {
+        [] => ("the content of deleted messages".to_owned(), "erase"),
+        [user] => (user.clone(), user.as_str()),
+        users => (format!("{} users", users.len()), "erase"),
+    };
+    let mut stderr = std::io::stderr();
+    let question = format!(
+        "This erases {whom}: {} records of the log, {} rows of the views, {} rows of the archive. It cannot be undone.\n\
+         Type {expected:?} to go on: ",
+        before.log_records(),
+        before.view_rows,
+        before.archive_rows()
+    );
+    // A terminal that is gone gives no answer either.
+    let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && answer.trim() == expected { Ok(()) } else { refused("nothing was erased") }
+}

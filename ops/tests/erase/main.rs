@@ -1,0 +1,12 @@
+//! `tidings erase`, run as operators run it, on data folders that `tidings up` has filled.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![allow(dead_code, reason = "the harness is the protocol tests', who use all of it")]
+
+mod crashed;
+mod erased;
+#[path = "../protocol/harness.rs"]
+mod harness;
+#[path = "../replay/tool.rs"]
+mod replay;
+mod tool;
