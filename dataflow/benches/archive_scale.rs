@@ -50,6 +50,8 @@ struct Arguments {
     folder: PathBuf,
     is_load: bool,
     is_measure: bool,
+    /// Loading ends then, with what there is.
+    seconds: u64,
 }
 
 fn main() {
@@ -58,12 +60,14 @@ fn main() {
         folder: Path::new(env!("CARGO_TARGET_TMPDIR")).join("archive-scale"),
         is_load: true,
         is_measure: true,
+        seconds: u64::MAX,
     };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
         match name.as_str() {
             "--messages" => arguments.messages = given.next().unwrap().parse().unwrap(),
             "--folder" => arguments.folder = given.next().unwrap().into(),
+            "--seconds" => arguments.seconds = given.next().unwrap().parse().unwrap(),
             "--load" => arguments.is_measure = false,
             "--measure" => arguments.is_load = false,
             "--bench" => {}
@@ -81,7 +85,7 @@ fn main() {
         let archive = archive.unwrap_or_else(|error| panic!("{error}"));
         archive.migrate().await.unwrap();
         if arguments.is_load {
-            load(&archive, arguments.messages).await;
+            load(&archive, arguments.messages, Duration::from_secs(arguments.seconds)).await;
         }
         sizes(&archive);
         if arguments.is_measure {
@@ -237,10 +241,23 @@ fn member(number: u64, place: u64) -> UserId {
     user((number * 7 + place * 7_919) % USERS)
 }
 
-async fn load(archive: &EmbeddedArchive, messages: u64) {
+async fn load(archive: &EmbeddedArchive, messages: u64, longest: Duration) {
     let (give, take) = mpsc::sync_channel::<(Batch, u64)>(2);
     let generating = std::thread::spawn(move || {
         let mut generator = Generator::new();
+        let mut offset = 0;
+        for day in 0..DAYS {
+            let mut rows = RowSet::default();
+            let first = offset;
+            for record in generator.sessions(day) {
+                rows.push_signals(&record, 0, offset);
+                offset += 1;
+            }
+            let batch = Batch { ranges: vec![range(Topic::Signals, first, offset)], rows: rows.take() };
+            if give.send((batch, 0)).is_err() {
+                return;
+            }
+        }
         let (mut next, end) = (0, CONVERSATIONS + messages);
         while next < end {
             let first = next;
@@ -258,17 +275,9 @@ async fn load(archive: &EmbeddedArchive, messages: u64) {
             }
             let raw = std::mem::take(&mut generator.raw_bytes);
             let batch = Batch { ranges: vec![range(Topic::Timeline, first, next)], rows: rows.take() };
-            give.send((batch, raw)).unwrap();
-        }
-        let mut offset = 0;
-        for day in 0..DAYS {
-            let mut rows = RowSet::default();
-            let first = offset;
-            for record in generator.sessions(day) {
-                rows.push_signals(&record, 0, offset);
-                offset += 1;
+            if give.send((batch, raw)).is_err() {
+                return;
             }
-            give.send((Batch { ranges: vec![range(Topic::Signals, first, offset)], rows: rows.take() }, 0)).unwrap();
         }
     });
     let (started, mut inserting) = (Instant::now(), Duration::ZERO);
@@ -291,6 +300,9 @@ async fn load(archive: &EmbeddedArchive, messages: u64) {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         inserting += began.elapsed();
+        if started.elapsed() > longest {
+            break;
+        }
         if said.elapsed() > Duration::from_secs(30) {
             said = Instant::now();
             let seconds = started.elapsed().as_secs_f64();
@@ -299,6 +311,7 @@ async fn load(archive: &EmbeddedArchive, messages: u64) {
     }
     generating.join().unwrap();
     let seconds = started.elapsed().as_secs_f64();
+    let messages = records.saturating_sub(CONVERSATIONS);
     println!("messages                    {messages:>12}");
     println!("rows                        {rows:>12}");
     println!(

@@ -5,9 +5,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use tidings_ingest::{
-    EmbeddedConfig, EmbeddedLog, Log, LogError, LogExt as _, LogReader as _, NewRecord, StoredRecord, rewrite,
-};
+use tidings_ingest::{EmbeddedConfig, EmbeddedLog, Log, LogError, LogExt as _, NewRecord, StoredRecord, rewrite};
 use tidings_schemas::{
     clock::{Clock, Entropy, SystemClock, SystemEntropy},
     topics::Topic,
