@@ -63,6 +63,11 @@ pub fn record_type(topic: Topic) -> Option<MessageDescriptor> {
         Topic::Directory => "DirectoryRecord",
         Topic::Leases => "LeaseRecord",
     };
+    message_type(name)
+}
+
+/// A message of the schemas, by its name.
+pub fn message_type(name: &str) -> Option<MessageDescriptor> {
     POOL.as_ref()?.get_message_by_name(&format!("tidings.v1.{name}"))
 }
 

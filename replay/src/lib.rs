@@ -3,7 +3,7 @@
 //! - [`select`]: which records: topics, partitions, offsets, times. [`scan`]: a range of one partition, with gaps found.
 //! - [`fields`]: what the fields of the schemas mean. [`decode`]: a record as JSON. [`concern`]: whom a record concerns.
 //! - [`tail`]: several partitions followed. [`raw`]: dumps byte for byte. [`import`]: such a dump into an empty log.
-//! - [`verify`]: what was derived, derived again and compared.
+//! - [`verify`]: what was derived, derived again and compared. [`rebuild`]: the stores, built anew and put in place.
 //! - [`state`]: what was so at a moment of the past. [`trace`]: one event's whole life. [`diff`]: what other rules would make
 //!   of the same history. [`derived`]: where what follows from an event stands.
 //! - [`erasure`]: what is taken out of a log for good.
@@ -19,6 +19,7 @@ pub mod history;
 pub mod ids;
 pub mod import;
 pub mod raw;
+pub mod rebuild;
 pub mod scan;
 pub mod select;
 pub mod state;

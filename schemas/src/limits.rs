@@ -130,6 +130,30 @@ pub const DERIVE_TURN_EVENTS_MAX: usize = 1_024;
 pub const DERIVE_LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Turns of each side of a comparison that wait for the other side.
 pub const DIFF_TURNS_WAITING_MAX: usize = 4;
+/// Owners whose rows in old and new views seem to differ and are looked at again, side by side. Over: the rest is said to
+/// be undecided.
+pub const REBUILD_SUSPECTS_MAX: usize = 1_000_000;
+/// So many of them are looked at together, and so often while their rows change.
+pub const REBUILD_SUSPECTS_TOGETHER: usize = 256;
+/// See [`REBUILD_SUSPECTS_TOGETHER`].
+pub const REBUILD_LOOKS_MAX: usize = 20;
+/// How long the old views may take to be where the new ones are. Over: what differs is undecided.
+pub const REBUILD_OLD_WAIT: Duration = Duration::from_secs(10);
+/// How often a switch from the old to the new views is tried: it needs a moment in which nothing was applied to the old
+/// that is not in the new.
+pub const REBUILD_SWITCHES_MAX: usize = 1_000;
+/// Rows of a table of the archive whose hashes are compared at a time. More: the table is compared in slices.
+pub const REBUILD_SLICE_ROWS: u64 = 4_000_000;
+/// How often a rebuild follows the archive's writer before it takes the old tables' place.
+pub const REBUILD_ROUNDS_MAX: usize = 8;
+/// Parts by key in which verification compares the log with the archive.
+pub const VERIFY_ARCHIVE_BUCKETS: u32 = 4_096;
+/// Rows of the archive that verification holds at a time to say which of them differ.
+pub const VERIFY_ARCHIVE_ROWS_MAX: u64 = 200_000;
+/// Rows of one group of a Parquet file, which is made in memory.
+pub const PARQUET_GROUP_ROWS: usize = 65_536;
+/// Bytes of one.
+pub const PARQUET_GROUP_BYTES: usize = 64 * 1024 * 1024;
 /// What a reader takes in one poll.
 pub const POLL_BYTES_MAX: usize = 1024 * 1024;
 
@@ -235,6 +259,10 @@ pub const VIEW_REDIS_POLL: Duration = Duration::from_millis(250);
 pub const VIEW_REDIS_DROP_KEYS: usize = 1_000;
 /// A process that drops the views in Redis and has not come to its end after this may be dead: another goes on with it.
 pub const VIEW_REDIS_DROP_TAKEOVER: Duration = Duration::from_secs(5);
+
+/// How long retired rows of the embedded views wait for the last who reads them. Over: they stay on the disk until the next
+/// start.
+pub const VIEW_RETIRE_WAIT: Duration = Duration::from_secs(30);
 
 // ---- edge ----
 

@@ -4,10 +4,11 @@
 //! - [`embedded`]: the embedded engine, with its [`threads`]. [`clickhouse`]: a ClickHouse server, over HTTP.
 //! - [`erasure`]: takes what is erased out of the tables.
 //! - [`projection`]: the consumer that writes the archive from the log.
+//! - [`rebuild`]: tables built anew, compared with those in use, and put in their place.
 //! - [`analyst`]: what an analyst's query may take and see. [`http`]: a local ClickHouse-compatible port for analysts' tools.
 //! - [`libchdb`]: the ClickHouse engine as a shared library, behind a thin safe wrapper.
 //! - [`migrations`]: the schema, from `schemas/sql/`. [`tables`]: its tables as inserts and reads see them.
-//! - [`rows`]: from the log's records to rows and back. [`row_binary`]: the format of rows on their way in and out.
+//! - [`rows`]: from the log's records to rows and back. [`row_facts`]: what a row says of itself. [`row_binary`]: the format of rows on their way in and out.
 //! - [`conformance`]: what every implementation of the port must pass.
 
 pub mod analyst;
@@ -20,7 +21,9 @@ pub mod http;
 pub mod libchdb;
 pub mod migrations;
 pub mod projection;
+pub mod rebuild;
 pub mod row_binary;
+pub mod row_facts;
 pub mod rows;
 pub mod sql;
 pub mod store;

@@ -106,6 +106,16 @@ impl<'bytes> RowBinaryReader<'bytes> {
         self.rest.is_empty()
     }
 
+    /// What is left.
+    pub fn rest(&self) -> &'bytes [u8] {
+        self.rest
+    }
+
+    /// `Bool`.
+    pub fn bool(&mut self) -> Result<bool, RowBinaryError> {
+        self.fixed::<1>().map(|[byte]| byte != 0)
+    }
+
     /// `UInt32`.
     pub fn u32(&mut self) -> Result<u32, RowBinaryError> {
         self.fixed().map(u32::from_le_bytes)

@@ -192,6 +192,30 @@ impl<S: Sql> SqlArchive<S> {
         self.sql.insert(insert.to_owned(), rows.into_bytes().into()).await
     }
 
+    /// How far each partition is, as it is written down.
+    pub(super) async fn read_progress(&self) -> Result<Vec<Progress>, ArchiveError> {
+        let sql = "SELECT topic, partition, next_offset, next_source_offset, planned_end, batch \
+                   FROM source_positions FINAL ORDER BY topic, partition";
+        let answer = self.sql.run(sql.to_owned()).await?;
+        let mut row = RowBinaryReader::new(&answer);
+        let mut found = Vec::new();
+        while !row.is_empty() {
+            let topic = Topic::from_name(row.text()?);
+            let (partition, next_offset, next_source_offset) = (row.u32()?, row.u64()?, row.u64()?);
+            let planned = Planned { end_offset: row.u64()?, batch: row.text()?.to_owned() };
+            // A topic of a newer program is none of ours.
+            let Some(topic) = topic else { continue };
+            let planned = (planned.end_offset > next_offset).then_some(planned);
+            found.push(Progress { topic, partition, next_offset, next_source_offset, planned });
+        }
+        Ok(found)
+    }
+
+    /// How many days rows stay.
+    pub(super) fn retention_days(&self) -> u32 {
+        self.retention_days
+    }
+
     /// Makes the tables keep rows for as long as the setting now says.
     async fn keep_for(&self, retention_days: u32) -> Result<(), ArchiveError> {
         for (table, column) in AGEING_TABLES {
@@ -264,20 +288,7 @@ impl<S: Sql> Archive for SqlArchive<S> {
     }
 
     async fn progress(&self) -> Result<Vec<Progress>, ArchiveError> {
-        let sql = "SELECT topic, partition, next_offset, next_source_offset, planned_end, batch \
-                   FROM source_positions FINAL ORDER BY topic, partition";
-        let answer = self.sql.run(sql.to_owned()).await?;
-        let mut row = RowBinaryReader::new(&answer);
-        let mut found = Vec::new();
-        while !row.is_empty() {
-            let topic = Topic::from_name(row.text()?);
-            let (partition, next_offset, next_source_offset) = (row.u32()?, row.u64()?, row.u64()?);
-            let planned = Planned { end_offset: row.u64()?, batch: row.text()?.to_owned() };
-            // A topic of a newer program is none of ours.
-            let Some(topic) = topic else { continue };
-            let planned = (planned.end_offset > next_offset).then_some(planned);
-            found.push(Progress { topic, partition, next_offset, next_source_offset, planned });
-        }
+        let found = self.read_progress().await?;
         let mut positions = self.positions();
         positions.are_read = true;
         for progress in &found {

@@ -11,6 +11,7 @@ use tidings_dataflow::{
         http::{self, HttpConfig, HttpHandle},
         libchdb::configuration::EngineConfiguration,
         projection::{self, Owners},
+        rebuild::Rebuilding,
     },
     assignment::{Assignment, Partitions},
 };
@@ -24,6 +25,7 @@ use crate::config::{ArchiveConfig, ArchiveKind, Settings};
 /// An open archive.
 pub(super) struct OpenArchive {
     store: Arc<dyn Archive>,
+    rebuilding: Arc<dyn Rebuilding>,
     http: Option<HttpHandle>,
 }
 
@@ -32,18 +34,23 @@ impl OpenArchive {
     /// without, and once the engine is there the archive is filled from the log.
     pub(super) async fn open(settings: &Settings, data: &Path, entropy: &dyn Entropy) -> Result<Option<Self>> {
         let config = &settings.archive;
-        let (store, http): (Arc<dyn Archive>, _) = match settings.node.archive {
-            ArchiveKind::Embedded if config.enabled => match open_embedded(config, data).await? {
-                Some((archive, http)) => (archive, Some(http)),
-                None => return Ok(None),
-            },
+        match settings.node.archive {
+            ArchiveKind::Embedded if config.enabled => {
+                let opened = open_embedded(config, data).await?;
+                Ok(opened.map(|(archive, http)| Self { store: archive.clone(), rebuilding: archive, http: Some(http) }))
+            }
             ArchiveKind::ClickHouse if config.enabled => {
                 let archive = ClickHouseArchive::new(&settings.clickhouse, config.retention_days, entropy.next_u64());
-                (Arc::new(archive.context("the settings of clickhouse cannot be used")?), None)
+                let archive = Arc::new(archive.context("the settings of clickhouse cannot be used")?);
+                Ok(Some(Self { store: archive.clone(), rebuilding: archive, http: None }))
             }
-            _ => return Ok(None),
-        };
-        Ok(Some(Self { store, http }))
+            _ => Ok(None),
+        }
+    }
+
+    /// Its tables, to be built anew.
+    pub(super) fn rebuilding(&self) -> Arc<dyn Rebuilding> {
+        Arc::clone(&self.rebuilding)
     }
 
     /// Starts the projection of these partitions.

@@ -27,6 +27,7 @@ use tidings_ingest::Log;
 use tidings_schemas::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 
 use super::{
+    admin::Admin,
     archive::{ArchiveProjection, OpenArchive},
     edge::RunningEdge,
     health::Health,
@@ -36,11 +37,15 @@ use super::{
     roles::Roles,
     views::{OpenViews, RunningProjection},
 };
-use crate::config::{ArchiveKind, Settings, ViewsKind};
+use crate::{
+    config::{ArchiveKind, Settings, ViewsKind},
+    replay::rebuild::job::{self, Job},
+};
 
 /// Everything that runs.
 pub(super) struct Node {
     data: PathBuf,
+    admin: Option<Admin>,
     edge: Option<RunningEdge>,
     probes: Option<Probes>,
     members: Vec<Member>,
@@ -123,6 +128,7 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
         Box::new(move || is_stopping.load(Ordering::Relaxed).then(|| "the process is going away".to_owned())),
     );
 
+    let (views_config, projection_config) = (settings.views.clone(), settings.projection.clone());
     let filler = if roles.project && !is_shared { Filler::ThisProcess } else { Filler::Others };
     let edge = match &views {
         Some(views) if roles.edge => {
@@ -152,7 +158,18 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
         Some(probes.with_context(|| format!("cannot listen on {listen} for probes (hint: node.probes_listen)"))?)
     };
     health.show(Arc::new(registry));
-    Ok(Node { data, edge, probes, members, archive_projection, archive, projection, host, views, log, stopping })
+    // Where the stores are this process' own, nobody else can work on them.
+    let admin = views.as_ref().and_then(OpenViews::embedded).and_then(|embedded| {
+        let job = Job {
+            log: Arc::clone(&log),
+            views: Some(job::OpenViews::Embedded { views: embedded, data: data.clone(), config: views_config }),
+            archive: archive.as_ref().map(OpenArchive::rebuilding),
+            projection: projection_config,
+            is_alone: false,
+        };
+        Admin::start(&data, job)
+    });
+    Ok(Node { admin, data, edge, probes, members, archive_projection, archive, projection, host, views, log, stopping })
 }
 
 impl Node {
@@ -185,9 +202,24 @@ impl Node {
 
     /// Clients first, then what they need.
     pub(super) async fn shutdown(self) {
-        let Self { edge, probes, members, archive, archive_projection, projection, host, views, log, stopping, .. } =
-            self;
+        let Self {
+            admin,
+            edge,
+            probes,
+            members,
+            archive,
+            archive_projection,
+            projection,
+            host,
+            views,
+            log,
+            stopping,
+            ..
+        } = self;
         stopping.store(true, Ordering::Relaxed);
+        if let Some(admin) = admin {
+            admin.shutdown().await;
+        }
         if let Some(edge) = edge {
             edge.shutdown().await;
         }

@@ -2,8 +2,10 @@
 //!
 //! - [`assembly`]: puts the parts together, in the order in which they need each other, and takes them down in reverse.
 //! - [`roles`]: which parts. [`ownership`]: which partitions, in a fleet. [`log`], [`views`], [`archive`]: the three stores by their settings, and what writes them.
+//! - [`admin`]: what an administrator asks of the program while it runs.
 //! - [`edge`]: the edge with its lease. [`history`]: the archive as the edge reads it. [`health`]: readiness and metrics.
 
+pub(crate) mod admin;
 mod archive;
 mod assembly;
 mod edge;

@@ -54,6 +54,11 @@ impl OpenViews {
         }
     }
 
+    /// The store in the data folder, if it is that.
+    pub(super) fn embedded(&self) -> Option<FjallViews> {
+        self.embedded.clone()
+    }
+
     /// The last word at the end of the process.
     pub(super) fn close(&self) {
         if let Some(Err(error)) = self.embedded.as_ref().map(FjallViews::sync) {

@@ -18,7 +18,7 @@ use super::{
 pub const TOPICS: [Topic; 3] = [Topic::Directory, Topic::Timeline, Topic::Inbox];
 
 /// The topic that a topic's records were derived from, whose offsets are the watermark for repeats.
-pub(super) fn source_topic(topic: Topic) -> Option<Topic> {
+pub(in crate::views) fn source_topic(topic: Topic) -> Option<Topic> {
     match topic {
         Topic::Timeline => Some(Topic::Events),
         Topic::Inbox => Some(Topic::Fanout),
@@ -49,7 +49,7 @@ pub(super) struct Input {
 
 /// What keeps a partition from being read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum InputError {
+pub enum InputError {
     /// The views' store.
     #[error(transparent)]
     Views(#[from] ViewError),
@@ -185,6 +185,11 @@ impl Input {
     /// say so: the records may be on their way.
     pub(super) fn has_reached_end_at_open(&self) -> bool {
         self.taken.own >= self.end_at_open
+    }
+
+    /// The next record to be taken in.
+    pub(super) fn next_offset(&self) -> u64 {
+        self.taken.own
     }
 
     /// Records on the log, as far as is known here, that are not yet taken in.

@@ -1,6 +1,7 @@
 //! The projection that writes the views: a plain consumer of `timeline`, `inbox` and `directory`.
 //!
 //! - [`worker`]: the thread: reads from where the views are, applies, publishes the positions, starts over on a failure.
+//! - [`fill`]: the same without a thread, up to the log's end: for views that are built anew.
 //! - [`input`]: one partition being read, and the dropping of repeats.
 //! - [`frames`]: records and rows whose payloads stay the bytes that they came as.
 //! - [`step`]: a record, decoded as far as needed. [`needs`]: the rows that a batch of steps reads.
@@ -14,6 +15,7 @@
 
 mod batch;
 mod directory;
+mod fill;
 mod frames;
 mod inbox;
 mod input;
@@ -33,7 +35,9 @@ use tidings_schemas::{
     views::ViewStore,
 };
 
-pub use input::TOPICS;
+pub use fill::{FillError, Filler};
+pub(super) use input::source_topic;
+pub use input::{InputError, TOPICS};
 pub use metrics::Metrics;
 use worker::{Signal, Worker};
 

@@ -33,7 +33,7 @@ pub(super) struct Signal {
     stopping: AtomicBool,
     caught_up: AtomicBool,
     /// A wake-up that comes while nobody sleeps is kept.
-    woken: Notify,
+    pub(super) woken: Notify,
 }
 
 impl Signal {
@@ -140,7 +140,12 @@ impl Worker {
     }
 
     /// Takes what there is, as much as goes into one batch, from the partition whose turn it is on.
-    fn gather(&self, inputs: &mut [Input], first: usize, steps: &mut Vec<Step>) -> Result<Taken, InputError> {
+    pub(super) fn gather(
+        &self,
+        inputs: &mut [Input],
+        first: usize,
+        steps: &mut Vec<Step>,
+    ) -> Result<Taken, InputError> {
         let mut all = Taken::Nothing;
         let mut bytes_taken = 0;
         let (before, from) = inputs.split_at_mut(first.min(inputs.len()));
@@ -156,7 +161,7 @@ impl Worker {
     }
 
     /// Partitions where nothing happens would not tell that the store has lost them.
-    async fn confirm(&self, inputs: &[Input], at_end: bool) -> Result<(), InputError> {
+    pub(super) async fn confirm(&self, inputs: &[Input], at_end: bool) -> Result<(), InputError> {
         let positions = inputs.iter().flat_map(Input::positions).collect();
         Ok(self.views.confirm(positions, at_end).await?)
     }
@@ -166,7 +171,7 @@ impl Worker {
         self.signal.is_stopping() || self.assigned.is_changed()
     }
 
-    async fn open(&self, partitions: &Partitions) -> Result<Vec<Input>, InputError> {
+    pub(super) async fn open(&self, partitions: &Partitions) -> Result<Vec<Input>, InputError> {
         let mut inputs = Vec::new();
         for (topic, partition) in partitions {
             let signal = Arc::clone(&self.signal);
@@ -176,7 +181,7 @@ impl Worker {
         Ok(inputs)
     }
 
-    async fn apply(&self, steps: Vec<Step>, moves: Vec<Move>, cache: &mut Cache) -> Result<(), InputError> {
+    pub(super) async fn apply(&self, steps: Vec<Step>, moves: Vec<Move>, cache: &mut Cache) -> Result<(), InputError> {
         let started = now();
         let views = self.views.as_ref();
         let writes = async {

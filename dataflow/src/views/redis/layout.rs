@@ -29,11 +29,14 @@ pub(super) struct Names {
     pub(super) views: String,
     /// Where moved positions are told.
     pub(super) channel: String,
+    /// In a database where views are built anew: of which log.
+    pub(super) rebuild: String,
 }
 
 impl Names {
     pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), views: format!("{prefix}:views"), channel: format!("{prefix}:moved") }
+        let name = |what| format!("{prefix}:{what}");
+        Self { prefix: prefix.to_owned(), views: name("views"), channel: name("moved"), rebuild: name("rebuild") }
     }
 
     /// The key that holds the rows of an owner.
@@ -42,13 +45,18 @@ impl Names {
         format!("{}:{}:{{{}}}", self.prefix, table_name(table), ConversationId(owner))
     }
 
+    /// What all names begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// What the keys of all rows match.
     pub(super) fn all_rows(&self) -> String {
         format!("{}:*:{{*}}", self.prefix)
     }
 }
 
-fn table_name(table: Table) -> &'static str {
+pub(super) fn table_name(table: Table) -> &'static str {
     match table {
         Table::Conversations => "conversation",
         Table::Members => "members",

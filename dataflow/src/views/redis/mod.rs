@@ -3,6 +3,7 @@
 //! - [`config`]: its settings. [`layout`]: the names of keys, and rows as members of sorted sets.
 //! - [`identity`]: whose views they are, and the dropping of what is another log's.
 //! - [`moved`]: those who wait for a position.
+//! - [`rebuild`]: views that are built anew in another database, and take the place of those in use.
 //! - `scripts/`: what Redis does atomically.
 //!
 //! A batch is one script: it compares the positions, writes, moves them and tells who waits, and Redis does nothing else
@@ -19,10 +20,11 @@ mod config;
 mod identity;
 mod layout;
 mod moved;
+mod rebuild;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -53,11 +55,15 @@ pub struct RedisViews {
     inner: Arc<Inner>,
     /// For readers: how many partitions must have been at the log's end.
     whole_partitions: Option<u32>,
+    /// The number of the database.
+    database: u32,
 }
 
 struct Inner {
     names: Names,
     identity: Identity,
+    /// Of which generation the views were when the projection began, as they say it: nothing before the first rebuild.
+    generation: Mutex<String>,
     /// Whether the views have been this log's since this process began.
     were_ours: AtomicBool,
     reads: Calls,
@@ -101,6 +107,7 @@ impl RedisViews {
         let inner = Inner {
             names: Names::new(&config.prefix),
             identity: Identity::new(log_id, token),
+            generation: Mutex::default(),
             were_ours: AtomicBool::new(false),
             reads: Calls { connection: connect(listening)?, timeout: config.call_timeout() },
             // Batches are large: reads do not wait behind them.
@@ -111,13 +118,21 @@ impl RedisViews {
             moved,
             is_subscribed: tokio::sync::Mutex::new(false),
         };
-        Ok(Self { inner: Arc::new(inner), whole_partitions: None })
+        Ok(Self { inner: Arc::new(inner), whole_partitions: None, database: config.database })
     }
 
     /// The same views for those who only read: they are refused while the views are not this log's, or not each of the
     /// projection's partitions (so many in all) has been at the log's end.
     pub fn for_readers(&self, partitions: u32) -> Self {
-        Self { inner: Arc::clone(&self.inner), whole_partitions: Some(partitions) }
+        Self { whole_partitions: Some(partitions), ..self.clone() }
+    }
+
+    /// Who applies begins there, with nothing that it has read before.
+    fn began_at(&self, position: u64, generation: String) -> u64 {
+        if self.whole_partitions.is_none() {
+            *self.inner.generation.lock().unwrap_or_else(PoisonError::into_inner) = generation;
+        }
+        position
     }
 
     /// Reads ranges of rows as of one moment, and refuses if they are not whole.
@@ -187,12 +202,18 @@ impl Inner {
         Ok(())
     }
 
-    async fn position(&self, topic: Topic, partition: u32) -> Result<(String, u64), ViewError> {
+    /// Whose views they are, where a partition stands, and of which generation they are.
+    async fn position(&self, topic: Topic, partition: u32) -> Result<(String, u64, String), ViewError> {
         let field = layout::position_field(topic, partition);
         let mut get = redis::cmd("HMGET");
-        get.arg(&self.names.views).arg("identity").arg(field);
-        let (identity, position): (Option<String>, Option<u64>) = self.reads.query(&get).await?;
-        Ok((identity.unwrap_or_default(), position.unwrap_or_default()))
+        get.arg(&self.names.views).arg("identity").arg(field).arg("generation");
+        let (identity, position, generation): (Option<String>, Option<u64>, Option<String>) =
+            self.reads.query(&get).await?;
+        Ok((identity.unwrap_or_default(), position.unwrap_or_default(), generation.unwrap_or_default()))
+    }
+
+    fn generation(&self) -> String {
+        self.generation.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks to be told of moves, once.
@@ -257,7 +278,12 @@ impl ViewStore for RedisViews {
     async fn apply(&self, writes: Vec<Write>, moves: Vec<Move>) -> Result<(), ViewError> {
         let inner = &self.inner;
         let mut apply = inner.apply.key(&inner.names.views);
-        apply.arg(inner.identity.text()).arg(&inner.names.channel).arg(moved::message(&moves)).arg(moves.len());
+        apply
+            .arg(inner.identity.text())
+            .arg(inner.generation())
+            .arg(&inner.names.channel)
+            .arg(moved::message(&moves))
+            .arg(moves.len());
         for step in &moves {
             apply.arg(layout::position_field(step.topic, step.partition)).arg(step.from).arg(step.to);
         }
@@ -294,7 +320,7 @@ impl ViewStore for RedisViews {
     async fn confirm(&self, positions: Vec<Position>, at_end: bool) -> Result<(), ViewError> {
         let inner = &self.inner;
         let mut confirm = inner.confirm.key(&inner.names.views);
-        confirm.arg(inner.identity.text());
+        confirm.arg(inner.identity.text()).arg(inner.generation());
         for at in &positions {
             let is_read = TOPICS.contains(&at.topic);
             let mark = if at_end && is_read { layout::whole_field(at.topic, at.partition) } else { String::new() };
@@ -306,15 +332,16 @@ impl ViewStore for RedisViews {
     }
 
     async fn position(&self, topic: Topic, partition: u32) -> Result<u64, ViewError> {
-        let (identity, position) = self.inner.position(topic, partition).await?;
+        let (identity, position, generation) = self.inner.position(topic, partition).await?;
         if identity == self.inner.identity.text() {
-            return Ok(position);
+            return Ok(self.began_at(position, generation));
         }
         if self.whole_partitions.is_some() {
             return Err(foreign_views(&identity));
         }
         self.inner.take(&identity).await?;
-        Ok(self.inner.position(topic, partition).await?.1)
+        let (_, position, generation) = self.inner.position(topic, partition).await?;
+        Ok(self.began_at(position, generation))
     }
 
     async fn wait_past(&self, topic: Topic, partition: u32, offset: u64, timeout: Duration) -> Result<(), ViewError> {
@@ -330,7 +357,7 @@ impl ViewStore for RedisViews {
                     inner.position(topic, partition).await
                 };
                 match looked.await {
-                    Ok((identity, position)) if identity == inner.identity.text() && position > offset => return,
+                    Ok((identity, position, _)) if identity == inner.identity.text() && position > offset => return,
                     Ok(_) => problem.clear(),
                     // A moment without Redis is not yet too long.
                     Err(error) => problem = format!(": {error}"),

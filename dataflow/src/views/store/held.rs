@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +15,7 @@ use std::{
 use tidings_schemas::{limits::VIEW_STORE_ROOM_BYTES, views::ViewError};
 
 use super::{
-    OpenError, StoreConfig,
+    OpenError, StoreConfig, generations,
     identity::{Folder, Rows},
     is_damage,
     opened::Opened,
@@ -25,6 +25,8 @@ use super::{
 /// The store, and where it stands.
 pub(super) struct Store {
     folder: Folder,
+    /// Where its rows are.
+    rows: PathBuf,
     config: StoreConfig,
     /// None while it is opened anew.
     opened: RwLock<Option<Arc<Opened>>>,
@@ -34,22 +36,47 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Opens it.
+    /// Opens the rows in use.
     ///
     /// # Errors
     /// As [`super::FjallViews::open`].
     pub(super) fn open(folder: Folder, config: StoreConfig) -> Result<Self, OpenError> {
-        let store = Self {
+        folder.prepare()?;
+        let rows = generations::current(folder.path())?;
+        let store = Self::closed(folder, rows, config);
+        // Who reads from a process that has just begun is told that it is not ready.
+        let (opened, _) = store.open_rows()?;
+        // Nobody else has the views: what an interrupted rebuild has left is nobody's.
+        generations::remove_others(store.folder.path(), &store.rows)?;
+        store.enter(opened)?;
+        Ok(store)
+    }
+
+    /// Begins rows in a folder of their own, beside those in use.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub(super) fn begin(folder: Folder, rows: PathBuf, config: StoreConfig) -> Result<Self, OpenError> {
+        let store = Self::closed(folder, rows, config);
+        let opened = Opened::open(&store.rows, &store.config).map_err(|error| store.folder.refused(&error))?;
+        store.enter(opened)?;
+        Ok(store)
+    }
+
+    fn closed(folder: Folder, rows: PathBuf, config: StoreConfig) -> Self {
+        Self {
             folder,
+            rows,
             config,
             opened: RwLock::default(),
             positions: Positions::default(),
             is_filling: AtomicBool::new(false),
-        };
-        // Who reads from a process that has just begun is told that it is not ready.
-        let (opened, _) = store.open_rows()?;
-        store.enter(opened)?;
-        Ok(store)
+        }
+    }
+
+    /// Where its rows are.
+    pub(super) fn rows(&self) -> &Path {
+        &self.rows
     }
 
     /// The open store, for who fills it.
@@ -84,15 +111,20 @@ impl Store {
     /// It does not work yet. To be tried again; perhaps it is not open meanwhile.
     pub(super) fn open_anew(&self) -> Result<(), OpenError> {
         self.folder.io(self.check_room())?;
-        let broken = self.opened.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(broken) = broken {
-            Opened::close(broken);
-        }
+        self.close();
         let (opened, rows) = self.open_rows()?;
         if rows == Rows::Dropped {
             self.is_filling.store(true, Ordering::Release);
         }
         self.enter(opened)
+    }
+
+    /// Ends what is open, and comes back when nobody has it any more.
+    pub(super) fn close(&self) {
+        let opened = self.opened.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(opened) = opened {
+            Opened::close(opened);
+        }
     }
 
     fn enter(&self, opened: Opened) -> Result<(), OpenError> {
@@ -102,20 +134,25 @@ impl Store {
     }
 
     fn open_rows(&self) -> Result<(Opened, Rows), OpenError> {
-        let rows = self.folder.prepare()?;
-        match Opened::open(&self.folder.rows(), &self.config) {
-            Ok(opened) => Ok((opened, rows)),
+        let mut rows = self.folder.prepare()?;
+        let opened = match Opened::open(&self.rows, &self.config) {
             Err(error) if is_damage(&error) => {
                 tracing::warn!(
                     folder = %self.folder.path().display(), %error,
                     "the views are damaged: they are dropped and rebuilt from the log"
                 );
                 self.folder.start_over()?;
-                let opened = Opened::open(&self.folder.rows(), &self.config);
-                Ok((opened.map_err(|error| self.folder.refused(&error))?, Rows::Dropped))
+                rows = Rows::Dropped;
+                Opened::open(&self.rows, &self.config)
             }
-            Err(error) => Err(self.folder.refused(&error)),
+            opened => opened,
+        };
+        let opened = opened.map_err(|error| self.folder.refused(&error))?;
+        if rows == Rows::Dropped {
+            // Which were in use is forgotten with them.
+            self.folder.io(generations::put_in_use(self.folder.path(), &self.rows))?;
         }
+        Ok((opened, rows))
     }
 
     fn check_room(&self) -> io::Result<()> {

@@ -6,10 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::generations;
+
 /// Grows when the rows or their keys change: the views are rebuilt then.
 const ROWS_VERSION: u32 = 1;
 const IDENTITY_FILE: &str = "identity";
-const ROWS_FOLDER: &str = "rows";
 
 /// Why the views cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +40,7 @@ pub enum OpenError {
 }
 
 /// Where the views are, and of which log they must be.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Folder {
     path: PathBuf,
     log_id: u128,
@@ -61,11 +62,6 @@ impl Folder {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Where the rows are.
-    pub(super) fn rows(&self) -> PathBuf {
-        self.path.join(ROWS_FOLDER)
     }
 
     /// Whether the folder is of this log and version. A folder that is not there is of none.
@@ -119,7 +115,7 @@ impl Folder {
         let identity = self.path.join(IDENTITY_FILE);
         // Without its identity a half-removed folder is removed again.
         remove_if_there(fs::remove_file(&identity))?;
-        remove_if_there(fs::remove_dir_all(self.rows()))?;
+        generations::remove_all(&self.path)?;
         let unfinished = self.path.join("identity.new");
         fs::write(&unfinished, self.text())?;
         fs::File::open(&unfinished)?.sync_all()?;
@@ -132,7 +128,7 @@ impl Folder {
     }
 }
 
-fn remove_if_there(outcome: io::Result<()>) -> io::Result<()> {
+pub(super) fn remove_if_there(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -83,6 +83,31 @@ pub(super) fn range(
     (!empty).then_some((lower, upper))
 }
 
+/// Where an owner's rows begin.
+pub(super) fn owner_bytes(table: Table, owner: u128) -> Vec<u8> {
+    prefix(table as u8, owner).to_vec()
+}
+
+/// Where a table begins.
+pub(super) fn first_owner(table: Table) -> UserKey {
+    UserKey::from([table as u8])
+}
+
+/// Where the rows of the next owner, in this table or the next, begin.
+pub(super) fn next_owner(table: Table, owner: u128) -> UserKey {
+    match owner.checked_add(1) {
+        Some(next) => UserKey::from(prefix(table as u8, next)),
+        None => UserKey::from([table as u8 + 1]),
+    }
+}
+
+/// The table and the owner of a row's key.
+pub(super) fn owner_of(key: &[u8]) -> Option<(Table, u128)> {
+    let prefix = key.first_chunk::<PREFIX_BYTES>()?;
+    let table = Table::ALL.into_iter().find(|table| *table as u8 == prefix[0])?;
+    Some((table, u128::from_be_bytes(*prefix[1..].first_chunk()?)))
+}
+
 /// The key of a partition's position.
 pub(super) fn position(topic: Topic, partition: u32) -> UserKey {
     let mut bytes = [POSITIONS; 6];

@@ -1,6 +1,7 @@
 //! The embedded store of the views: one fjall keyspace whose keys are table, owner and sort, and the positions beside
 //! them, so that a batch and its positions are one atomic write.
 //!
+//! - [`generations`]: rows that are built anew beside those in use, and take their place.
 //! - [`identity`]: which log and which version of the rows a folder is of; anything else is rebuilt.
 //! - [`keys`]: rows' and positions' keys as bytes.
 //! - [`opened`]: the store while it is open. [`held`]: over the life of the process; an error of the disk ends what is
@@ -10,6 +11,7 @@
 //!   the rows of the last moment away together with their positions; they are applied again from the log. A crash of the
 //!   process alone takes nothing away.
 
+mod generations;
 mod held;
 mod identity;
 mod keeper;
@@ -18,7 +20,12 @@ mod opened;
 mod positions;
 pub mod rewrite;
 
-use std::{io::ErrorKind, path::Path, sync::Arc, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    sync::{Arc, OnceLock, PoisonError, RwLock, atomic::AtomicBool},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +35,7 @@ use tidings_schemas::{
     views::{Key, Move, Position, Scan, ViewError, ViewStore, Write},
 };
 
+pub use generations::Retired;
 use held::Store;
 use identity::Folder;
 pub use identity::OpenError;
@@ -53,14 +61,44 @@ impl Default for StoreConfig {
 /// The embedded store of the views. Cheap to clone; the last clone to go closes it.
 #[derive(Clone)]
 pub struct FjallViews {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
     is_for_readers: bool,
 }
 
+/// What all clones share.
+struct Shared {
+    folder: Folder,
+    config: StoreConfig,
+    /// The rows in use. Whoever has begun on others goes on with them to the end of the call.
+    current: RwLock<Arc<Inner>>,
+    /// Told when other rows have taken their place.
+    switched: tokio::sync::watch::Sender<()>,
+}
+
+/// Rows.
 struct Inner {
-    // Dropped first: the thread uses the store.
-    keeper: Keeper,
+    /// Dropped first: the thread uses the store. None while they are being built.
+    keeper: OnceLock<Keeper>,
     store: Arc<Store>,
+    /// Other rows have taken the place of these: nothing more is applied.
+    is_retired: AtomicBool,
+    /// These rows have just taken the place of others. Whoever applies has read the others: it must begin anew.
+    is_unseen: AtomicBool,
+}
+
+impl Inner {
+    fn new(store: Store) -> Self {
+        let (is_retired, is_unseen) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { keeper: OnceLock::new(), store: Arc::new(store), is_retired, is_unseen }
+    }
+
+    /// From now on these rows are kept: synced, and opened anew when the disk has refused.
+    fn keep(&self) -> io::Result<()> {
+        let keeper = Keeper::start(Arc::clone(&self.store))?;
+        // The one that was there goes on; this one ends.
+        let _ = self.keeper.set(keeper);
+        Ok(())
+    }
 }
 
 impl FjallViews {
@@ -70,10 +108,21 @@ impl FjallViews {
     /// # Errors
     /// The folder cannot be read or written, or another process has it open.
     pub fn open(folder: &Path, log_id: u128, config: &StoreConfig) -> Result<Self, OpenError> {
-        let store = Arc::new(Store::open(Folder::new(folder, log_id), config.clone())?);
-        let keeper =
-            Keeper::start(Arc::clone(&store)).map_err(|error| OpenError::Io { folder: folder.to_owned(), error })?;
-        Ok(Self { inner: Arc::new(Inner { keeper, store }), is_for_readers: false })
+        let folder = Folder::new(folder, log_id);
+        let inner = Inner::new(Store::open(folder.clone(), config.clone())?);
+        folder.io(inner.keep())?;
+        Ok(Self::of(folder, config.clone(), inner))
+    }
+
+    fn of(folder: Folder, config: StoreConfig, inner: Inner) -> Self {
+        let current = RwLock::new(Arc::new(inner));
+        let shared = Shared { folder, config, current, switched: tokio::sync::watch::Sender::new(()) };
+        Self { shared: Arc::new(shared), is_for_readers: false }
+    }
+
+    /// The rows in use.
+    fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.shared.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The same store, for those who read only: it is unavailable while rows are missing that readers have seen, because
@@ -85,12 +134,12 @@ impl FjallViews {
 
     /// Bytes on disk: tables and journal.
     pub fn disk_bytes(&self) -> u64 {
-        self.inner.store.opened().map_or(0, |opened| opened.disk_bytes())
+        self.inner().store.opened().map_or(0, |opened| opened.disk_bytes())
     }
 
     /// Bytes of rows in memory that are not yet in a table on disk.
     pub fn memory_bytes(&self) -> u64 {
-        self.inner.store.opened().map_or(0, |opened| opened.memory_bytes())
+        self.inner().store.opened().map_or(0, |opened| opened.memory_bytes())
     }
 
     /// Syncs what was applied so far to the disk.
@@ -98,11 +147,12 @@ impl FjallViews {
     /// # Errors
     /// The disk refuses.
     pub fn sync(&self) -> Result<(), ViewError> {
-        self.inner.store.opened()?.sync().map_err(|error| view_error(&error))
+        self.inner().store.opened()?.sync().map_err(|error| view_error(&error))
     }
 
     fn readable(&self) -> Result<Arc<Opened>, ViewError> {
-        if self.is_for_readers { self.inner.store.readable() } else { self.inner.store.opened() }
+        let inner = self.inner();
+        if self.is_for_readers { inner.store.readable() } else { inner.store.opened() }
     }
 
     async fn run<T: Send + 'static>(
@@ -136,10 +186,17 @@ impl ViewStore for FjallViews {
     }
 
     async fn apply(&self, writes: Vec<Write>, moves: Vec<Move>) -> Result<(), ViewError> {
-        let Inner { store, keeper } = &*self.inner;
-        let opened = store.opened()?;
-        let outcome = opened.apply(&writes, &moves, &store.positions);
-        if outcome.is_err() && opened.is_broken() {
+        let inner = self.inner();
+        let opened = inner.store.opened()?;
+        let check = || match moves.first() {
+            Some(Move { topic, partition, from, .. }) => inner.check_seen(*topic, *partition, *from),
+            None => Ok(()),
+        };
+        let outcome = opened.apply(&writes, &moves, &inner.store.positions, check);
+        if outcome.is_err()
+            && opened.is_broken()
+            && let Some(keeper) = inner.keeper.get()
+        {
             keeper.mend();
         }
         outcome
@@ -148,22 +205,39 @@ impl ViewStore for FjallViews {
     /// Readers are not kept away while the views are filled for the first time: the process that serves them is the one
     /// that fills them, and says that it is not ready.
     async fn confirm(&self, positions: Vec<Position>, at_end: bool) -> Result<(), ViewError> {
-        let store = &self.inner.store;
+        let inner = self.inner();
+        if let Some(at) = positions.first() {
+            inner.check_seen(at.topic, at.partition, at.next_offset)?;
+        }
         for at in positions {
-            store.positions.check(at.topic, at.partition, at.next_offset)?;
+            inner.store.positions.check(at.topic, at.partition, at.next_offset)?;
         }
         if at_end {
-            store.filled();
+            inner.store.filled();
         }
         Ok(())
     }
 
     async fn position(&self, topic: Topic, partition: u32) -> Result<u64, ViewError> {
-        Ok(self.inner.store.positions.get(topic, partition))
+        Ok(self.inner().store.positions.get(topic, partition))
     }
 
     async fn wait_past(&self, topic: Topic, partition: u32, offset: u64, timeout: Duration) -> Result<(), ViewError> {
-        self.inner.store.positions.wait_past(topic, partition, offset, timeout).await
+        let waiting = async {
+            loop {
+                let mut switched = self.shared.switched.subscribe();
+                let inner = self.inner();
+                tokio::select! {
+                    passed = inner.store.positions.wait_past(topic, partition, offset, timeout) => return passed,
+                    // What was waited on moves no more: other rows have taken its place.
+                    changed = switched.changed() => if changed.is_err() { std::future::pending::<()>().await },
+                }
+            }
+        };
+        match tokio::time::timeout(timeout, waiting).await {
+            Ok(passed) => passed,
+            Err(_) => Err(positions::not_in_time(topic, partition, offset, timeout)),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     thread,
     time::Duration,
 };
@@ -95,6 +95,11 @@ impl Opened {
         self.database.persist(PersistMode::SyncData)
     }
 
+    /// Syncs everything, also what says where it is.
+    pub(super) fn sync_all(&self) -> fjall::Result<()> {
+        self.database.persist(PersistMode::SyncAll)
+    }
+
     /// Changes with every batch.
     pub(super) fn written_at(&self) -> u64 {
         self.database.seqno()
@@ -110,7 +115,7 @@ impl Opened {
         self.database.write_buffer_size()
     }
 
-    fn visible(&self) -> Snapshot {
+    pub(super) fn visible(&self) -> Snapshot {
         self.visible.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -135,10 +140,22 @@ impl Opened {
         if scan.reverse { rows.rev().take(limit).map(read).collect() } else { rows.take(limit).map(read).collect() }
     }
 
-    /// Applies a batch if the positions are where its moves begin, and moves them.
-    pub(super) fn apply(&self, writes: &[Write], moves: &[Move], positions: &Positions) -> Result<(), ViewError> {
+    /// While this is held, no batch is applied.
+    pub(super) fn hold_writes(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies a batch if `check` says so and the positions are where its moves begin, and moves them.
+    pub(super) fn apply(
+        &self,
+        writes: &[Write],
+        moves: &[Move],
+        positions: &Positions,
+        check: impl FnOnce() -> Result<(), ViewError>,
+    ) -> Result<(), ViewError> {
         self.wait_for_disk()?;
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.hold_writes();
+        check()?;
         for Move { topic, partition, from, .. } in moves {
             positions.check(*topic, *partition, *from)?;
         }

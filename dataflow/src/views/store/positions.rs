@@ -80,11 +80,14 @@ impl Positions {
         match passed {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(ViewError::Unavailable("the store is closed".to_owned())),
-            Err(_) => Err(ViewError::Unavailable(format!(
-                "{}/{partition} was not applied past offset {offset} in {timeout:?}",
-                topic.name()
-            ))),
+            Err(_) => Err(not_in_time(topic, partition, offset, timeout)),
         }
+    }
+
+    /// Where each partition stands that was ever applied.
+    pub(super) fn all(&self) -> Vec<((Topic, u32), u64)> {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.iter().map(|(partition, position)| (*partition, *position.borrow())).collect()
     }
 
     fn subscribe(&self, topic: Topic, partition: u32) -> watch::Receiver<u64> {
@@ -96,4 +99,10 @@ impl Positions {
         let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
         partitions.entry((topic, partition)).or_default().subscribe()
     }
+}
+
+/// What is said to who has waited long enough.
+pub(super) fn not_in_time(topic: Topic, partition: u32, offset: u64, timeout: Duration) -> ViewError {
+    let topic = topic.name();
+    ViewError::Unavailable(format!("{topic}/{partition} was not applied past offset {offset} in {timeout:?}"))
 }

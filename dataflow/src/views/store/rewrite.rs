@@ -10,7 +10,7 @@ use rustix::fs::{CWD, RenameFlags};
 use tidings_schemas::views::Table;
 
 use super::{
-    StoreConfig,
+    StoreConfig, generations,
     identity::{Folder, OpenError},
     opened::Opened,
 };
@@ -46,7 +46,7 @@ pub fn each_row(
     if !folder.is_of()? {
         return Ok(());
     }
-    let opened = Opened::open(&folder.rows(), config).map_err(|error| folder.refused(&error))?;
+    let opened = Opened::open(&generations::current(folder.path())?, config).map_err(|error| folder.refused(&error))?;
     for guard in opened.rows.iter() {
         let (key, value) = guard.into_inner().map_err(|error| folder.refused(&error))?;
         if let Some(table) = table_of(&key)
@@ -75,6 +75,7 @@ pub fn rewrite(
     if !of_log.is_of()? {
         return Ok(0);
     }
+    let rows_folder = generations::current(folder)?;
     let unfinished = folder.join(UNFINISHED);
     // What an attempt has left: the beginning of new rows, or the old ones.
     if unfinished.exists() {
@@ -82,7 +83,7 @@ pub fn rewrite(
     }
     let mut changed = 0;
     {
-        let old = Opened::open(&of_log.rows(), config).map_err(|error| in_store(&error))?;
+        let old = Opened::open(&rows_folder, config).map_err(|error| in_store(&error))?;
         let new = Opened::open(&unfinished, config).map_err(|error| in_store(&error))?;
         let mut batch = WriteBatch::with_capacity(new.database.clone(), BATCH_ROWS);
         let mut rows = 0;
@@ -113,7 +114,7 @@ pub fn rewrite(
         Opened::close(Arc::new(new));
     }
     // The old rows hold what their store has written over since it last merged, so they go even when no row has changed.
-    rustix::fs::renameat_with(CWD, &unfinished, CWD, of_log.rows(), RenameFlags::EXCHANGE)
+    rustix::fs::renameat_with(CWD, &unfinished, CWD, &rows_folder, RenameFlags::EXCHANGE)
         .map_err(|error| in_folder(error.into()))?;
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(in_folder)?;
     fs::remove_dir_all(&unfinished).map_err(in_folder)?;

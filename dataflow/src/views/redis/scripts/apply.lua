@@ -4,7 +4,7 @@
 -- lets Redis 7 refuse the script when its memory is full: without it only a first write that adds something is refused.)
 --
 -- KEYS: the views' own key, then the keys of the rows.
--- ARGV: identity, channel, message, number of moves, then (field, from, to) of each move, then the writes:
+-- ARGV: identity, generation, channel, message, number of moves, then (field, from, to) of each move, then the writes:
 --   p key min max member   replaces what lies between min and max by the member
 --   d key min max          removes what lies between them
 --   b key max              removes what lies below
@@ -13,8 +13,11 @@ local identity = redis.call('HGET', views, 'identity')
 if identity ~= ARGV[1] then
     return {'identity', identity or ''}
 end
-local moves = tonumber(ARGV[4])
-local at = 5
+local moves = tonumber(ARGV[5])
+if (redis.call('HGET', views, 'generation') or '') ~= ARGV[2] then
+    return {'overtaken', '0', redis.call('HGET', views, ARGV[6]) or '0'}
+end
+local at = 6
 for move = 1, moves do
     local found = redis.call('HGET', views, ARGV[at]) or '0'
     if found ~= ARGV[at + 1] then
@@ -38,12 +41,12 @@ while at <= last do
         at = at + 3
     end
 end
-at = 5
+at = 6
 for _ = 1, moves do
     redis.call('HSET', views, ARGV[at], ARGV[at + 2])
     at = at + 3
 end
 if moves > 0 then
-    redis.call('PUBLISH', ARGV[2], ARGV[3])
+    redis.call('PUBLISH', ARGV[3], ARGV[4])
 end
 return {'ok'}
