@@ -53,7 +53,15 @@ fn main() {
 
     let log = ReadOnlyLog::open(&directory).unwrap();
     let config = HostConfig::default();
-    let verify = Verify { log: &log, config: &config, is_complete: true, kept_max: 1, threads, progress: &|_| {} };
+    let verify = Verify {
+        log: &log,
+        checkpoints: None,
+        config: &config,
+        is_complete: true,
+        kept_max: 1,
+        threads,
+        progress: &|_| {},
+    };
     for _ in 0..3 {
         let began = Instant::now();
         let report = verify.run().unwrap();

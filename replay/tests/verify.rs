@@ -179,7 +179,7 @@ async fn wait(log: &dyn Log, topic: Topic, partition: u32, from: u64, is_it: imp
 
 fn verify(log: &dyn Log, is_complete: bool) -> Result<Report, VerifyError> {
     let config = host_config();
-    Verify { log, config: &config, is_complete, kept_max: 5, threads: 2, progress: &|_| {} }.run()
+    Verify { log, checkpoints: None, config: &config, is_complete, kept_max: 5, threads: 2, progress: &|_| {} }.run()
 }
 
 fn agreeing(report: &Report, topic: Topic) -> u64 {

@@ -29,18 +29,20 @@ pub(super) struct Compared<'a> {
 }
 
 impl<'a> Compared<'a> {
-    /// Where retention has dropped the first records of the partition, the comparison begins with the first kept.
+    /// What comes from the source's offset `from` on. Where retention has dropped the first records of the partition, the
+    /// comparison begins with the first kept.
     pub(super) fn open(
         log: &'a dyn Log,
         topic: Topic,
         partition: u32,
         source: (Topic, u32),
+        from: u64,
         kept_max: usize,
     ) -> Result<Self, ScanError> {
         let has_lost_start = log.range(topic, partition)?.start > 0;
         Ok(Self {
-            recorded: Recorded::open(log, topic, partition, source.1)?,
-            report: StreamReport::new(topic, partition, Some(source)),
+            recorded: Recorded::open(log, topic, partition, source.1, from)?,
+            report: StreamReport { verified_from: from, ..StreamReport::new(topic, partition, Some(source)) },
             differences: Vec::new(),
             kept_max,
             has_lost_start,

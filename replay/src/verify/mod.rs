@@ -5,8 +5,10 @@
 //! recorded* is taken through its recipients shard: its order between the sources is what it happened to be. Nothing
 //! of a partition's size is held in memory.
 //!
+//! - [`archive`]: the archive's rows against the log.
 //! - `recorded`: reads as every consumer does, dropping repeats. `compared`: the two sides. `shards`: one shard's run.
 
+pub mod archive;
 mod compared;
 mod recorded;
 mod shards;
@@ -20,10 +22,12 @@ use std::{
 use serde::Serialize;
 use tidings_dataflow::{
     host::HostConfig,
-    shard::{ShardId, Stage, StageError},
+    shard::{SavedState, ShardId, Stage, StageError},
 };
 use tidings_ingest::{Log, LogError, NewRecord, StoredRecord};
 use tidings_schemas::topics::{Partitions, Topic};
+
+pub(crate) use recorded::source;
 
 use crate::scan::ScanError;
 
@@ -71,6 +75,8 @@ pub struct StreamReport {
     pub partition: u32,
     /// What it follows from; `None`: the partition as a whole.
     pub source: Option<(Topic, u32)>,
+    /// The first offset of the source that was compared: where the checkpoint stands.
+    pub verified_from: u64,
     /// One past the last offset of the source that was compared.
     pub verified_to: u64,
     /// Where the source ends: what is between was not recorded yet.
@@ -101,6 +107,7 @@ impl StreamReport {
             topic,
             partition,
             source,
+            verified_from: 0,
             verified_to: 0,
             source_end: 0,
             agreeing: 0,
@@ -157,9 +164,19 @@ pub enum VerifyError {
     /// A stage cannot go on.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// Nothing can be begun from.
+    #[error(
+        "{shard} has no checkpoint to begin from: {error} (hint: leave --checkpoint out, to begin where the log does)"
+    )]
+    NoCheckpoint {
+        /// The shard.
+        shard: ShardId,
+        /// Why.
+        error: String,
+    },
     /// What the stage must take in first is gone.
     #[error(
-        "{shard} follows from all of {} partition {}, and retention has dropped what is before offset {kept} (hint: only a partition that has its beginning can be verified)",
+        "{shard} follows from all of {} partition {}, and retention has dropped what is before offset {kept} (hint: --checkpoint, to begin where the shard's state was written down)",
         topic.name(),
         shard.partition
     )]
@@ -173,6 +190,9 @@ pub enum VerifyError {
     },
 }
 
+/// A shard's state as a checkpoint has it, or why there is none.
+pub type Checkpoints<'a> = &'a (dyn Fn(ShardId) -> Result<SavedState, String> + Sync);
+
 impl From<LogError> for VerifyError {
     fn from(error: LogError) -> Self {
         Self::Scan(error.into())
@@ -185,6 +205,8 @@ pub struct Verify<'a> {
     pub log: &'a dyn Log,
     /// The settings that the stages ran with: other ones would make another history.
     pub config: &'a HostConfig,
+    /// Begin from these, and not from the beginning of the log.
+    pub checkpoints: Option<Checkpoints<'a>>,
     /// Nothing runs that could catch up: what was not recorded is missing.
     pub is_complete: bool,
     /// How many differences of each stream are kept.

@@ -11,7 +11,7 @@ use tidings_schemas::{topics::Topic, wire::Source};
 use crate::scan::{Scan, ScanError};
 
 /// The source that a record of a derived topic names, without decoding the rest; `None` for what is no such record.
-pub(super) fn source(value: &Bytes) -> Option<Source> {
+pub(crate) fn source(value: &Bytes) -> Option<Source> {
     let mut rest = &value[..];
     while rest.has_remaining() {
         let (number, wire_type) = decode_key(&mut rest).ok()?;
@@ -49,6 +49,8 @@ pub(super) struct Recorded<'a> {
     source_partition: u32,
     /// Whether records of other source partitions stand here, too.
     is_shared: bool,
+    /// What comes from below is none of the comparison's.
+    from: u64,
     /// One past the newest source.
     next_source: u64,
     held: Option<Found>,
@@ -61,10 +63,11 @@ impl<'a> Recorded<'a> {
         topic: Topic,
         partition: u32,
         source_partition: u32,
+        from: u64,
     ) -> Result<Self, ScanError> {
         let scan = Scan::new(log, topic, partition, 0..u64::MAX)?;
         let is_shared = topic == Topic::Fanout;
-        Ok(Self { scan, source_partition, is_shared, next_source: 0, held: None, has_ended: false })
+        Ok(Self { scan, source_partition, is_shared, from, next_source: 0, held: None, has_ended: false })
     }
 
     /// The next record of a source below `below`.
@@ -89,6 +92,9 @@ impl<'a> Recorded<'a> {
                 _ if self.is_shared => continue,
                 _ => return Ok(Some(Read::Stray(record))),
             };
+            if source < self.from {
+                continue;
+            }
             let found = Found { source, record };
             if source < self.next_source {
                 return Ok(Some(Read::Repeat(found)));

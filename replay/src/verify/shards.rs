@@ -21,15 +21,21 @@ use crate::scan::{Scan, ScanError};
 pub(super) fn verify(verify: &Verify<'_>, id: ShardId) -> Result<Report, VerifyError> {
     let log = verify.log;
     let input = id.stage.inputs()[0];
+    let state = match verify.checkpoints {
+        Some(checkpoint) => checkpoint(id).map_err(|error| VerifyError::NoCheckpoint { shard: id, error })?,
+        None => SavedState::default(),
+    };
+    let from = state.next_offset(input);
     let kept = log.range(input, id.partition)?.start;
-    if kept > 0 {
+    if kept > from {
         return Err(VerifyError::NotKept { shard: id, topic: input, kept });
     }
-    let mut streams = streams(verify, id, input)?;
-    let mut inputs = Scan::new(log, input, id.partition, 0..u64::MAX)?;
+    let mut streams = streams(verify, id, input, from)?;
+    let mut inputs = Scan::new(log, input, id.partition, from..u64::MAX)?;
     let mut strays = Strays::new(verify, id);
-    let mut shard = SoloShard::build(id, verify.config, verify.partitions(), &SavedState::default())?;
-    let mut reached = 0;
+    let mut shard = SoloShard::build(id, verify.config, verify.partitions(), &state)?;
+    drop(state);
+    let mut reached = from;
     loop {
         let mut batch = take_batch(&mut inputs)?;
         let Some(last) = batch.last() else { break };
@@ -40,7 +46,7 @@ pub(super) fn verify(verify: &Verify<'_>, id: ShardId) -> Result<Report, VerifyE
         // What is behind the newest source may only not have been recorded yet.
         let is_last = streams[0].is_at_end() && !verify.is_complete;
         if is_last {
-            end = end.min(streams[0].next_source());
+            end = end.min(streams[0].next_source().max(from));
             batch.retain(|record| record.offset < end);
         }
         let mut out = Vec::new();
@@ -78,8 +84,9 @@ pub(super) fn verify(verify: &Verify<'_>, id: ShardId) -> Result<Report, VerifyE
 /// What the shard gives out and where it stands. The first paces the others. Its end is looked up before those of the
 /// others, and theirs before the input's: of what is in one, all that it follows from is in the next, also while the
 /// system runs.
-fn streams<'a>(verify: &Verify<'a>, id: ShardId, input: Topic) -> Result<Vec<Compared<'a>>, ScanError> {
-    let open = |topic, partition| Compared::open(verify.log, topic, partition, (input, id.partition), verify.kept_max);
+fn streams<'a>(verify: &Verify<'a>, id: ShardId, input: Topic, from: u64) -> Result<Vec<Compared<'a>>, ScanError> {
+    let source = (input, id.partition);
+    let open = |topic, partition| Compared::open(verify.log, topic, partition, source, from, verify.kept_max);
     Ok(match id.stage {
         Stage::Conversations => {
             let mut streams = vec![open(Topic::Timeline, id.partition)?];
@@ -145,7 +152,7 @@ fn finish(
     }
     if furthest > reached && id.stage == Stage::Conversations {
         // The fan-out of an event is there, so by now its timeline record is, too: each event has one.
-        let mut timeline = Recorded::open(log, Topic::Timeline, id.partition, id.partition)?;
+        let mut timeline = Recorded::open(log, Topic::Timeline, id.partition, id.partition, 0)?;
         while !matches!(timeline.next(u64::MAX)?, None | Some(Read::End)) {}
         for missing in timeline.next_source().max(reached)..furthest {
             streams[0].differ(Kind::Missing, Some(missing), None, None);

@@ -1,19 +1,26 @@
 //! `tidings replay verify`: what was derived from the events, derived again and compared.
+//!
+//! - `archive`: which archive is compared, too. `checkpoints`: where shards begin.
+
+mod archive;
+mod checkpoints;
 
 use std::thread;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tidings_dataflow::shard::SavedState;
 use tidings_ingest::{Log, StoredRecord};
 use tidings_replay::{
     decode,
-    verify::{Difference, Report, StreamReport, Verify, VerifyError},
+    verify::{Difference, Report, StreamReport, Verify, VerifyError, archive::TableReport},
 };
 use tidings_schemas::{
     clock::{Clock, SystemClock},
     topics::Topic,
 };
 
+use self::{archive::Archived, checkpoints::Checkpoints};
 use super::{
     exit::{Code, Failure, Outcome, WithCode},
     progress,
@@ -32,6 +39,17 @@ pub struct VerifyArgs {
     /// Show the first differences of each partition, at most this many.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub show: usize,
+    /// Compare with the archive behind this port, too (ClickHouse's HTTP interface). Left out: with the archive that the
+    /// settings name, or, of a data folder, with that of the program that runs on it.
+    #[arg(long, value_name = "URL")]
+    pub archive_url: Option<String>,
+    /// Do not compare with the archive.
+    #[arg(long, conflicts_with = "archive_url")]
+    pub no_archive: bool,
+    /// Begin each partition where the oldest checkpoint of its shard stands, not where the log does: for a log that no longer
+    /// has its beginning, and to look at the newest only.
+    #[arg(long)]
+    pub checkpoint: bool,
     /// Partitions at a time. Left out: as many as the machine has cores.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -53,6 +71,8 @@ pub fn run(args: &VerifyArgs) -> Outcome {
     if args.dry_run {
         return plan(&source, args.json);
     }
+    let checkpoints = args.checkpoint.then(|| Checkpoints::open(&source)).transpose()?;
+    let from_checkpoint = |shard| checkpoints.as_ref().map_or(Ok(SavedState::default()), |known| known.oldest(shard));
     let (events, fanout) = (records(log, Topic::Events)?, records(log, Topic::Fanout)?);
     let bar = progress::Shown(progress::bar("records", events + fanout));
     let clock = SystemClock::new();
@@ -60,6 +80,7 @@ pub fn run(args: &VerifyArgs) -> Outcome {
     let verify = Verify {
         log,
         config: &source.settings.dataflow,
+        checkpoints: args.checkpoint.then_some(&from_checkpoint),
         is_complete: args.complete,
         kept_max: args.show,
         threads: args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
@@ -67,11 +88,14 @@ pub fn run(args: &VerifyArgs) -> Outcome {
     };
     let report = verify.run()?;
     let seconds = clock.monotonic().saturating_sub(began).as_secs_f64();
+    let archived = archive::verify(args, &source, &|count| bar.0.inc(count))?;
     drop(bar);
-    show(&source, &report, seconds, args.json)?;
+    show(&source, &report, &archived, seconds, args.json)?;
     let (found, events) = (report.difference_count(), events_of(&report));
-    match found {
-        0 => Ok(()),
+    let rows: u64 = archived.tables.iter().map(TableReport::differences).sum();
+    match (found, rows) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::new(Code::Found, format!("{rows} rows of the archive are not what the log leads to"))),
         _ => Err(Failure::new(Code::Found, format!("{found} records are not what {events} events lead to"))),
     }
 }
@@ -81,7 +105,9 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::Scan(error) => error.into(),
             VerifyError::Stage(_) => Self { code: Code::Found, error: error.into() },
-            VerifyError::NotKept { .. } => Self { code: Code::Usage, error: error.into() },
+            VerifyError::NotKept { .. } | VerifyError::NoCheckpoint { .. } => {
+                Self { code: Code::Usage, error: error.into() }
+            }
         }
     }
 }
@@ -127,7 +153,12 @@ fn plan(source: &Source, as_json: bool) -> Outcome {
 
 /// How many events were compared.
 fn events_of(report: &Report) -> u64 {
-    report.streams.iter().filter(|stream| stream.topic == Topic::Timeline).map(|stream| stream.verified_to).sum()
+    report
+        .streams
+        .iter()
+        .filter(|stream| stream.topic == Topic::Timeline)
+        .map(|stream| stream.verified_to - stream.verified_from)
+        .sum()
 }
 
 fn source_name(stream: &StreamReport) -> String {
@@ -140,6 +171,7 @@ fn stream_json(stream: &StreamReport) -> Value {
         "partition": stream.partition,
         "source_topic": stream.source.map(|(topic, _)| topic.name()),
         "source_partition": stream.source.map(|(_, partition)| partition),
+        "verified_from": stream.verified_from,
         "verified_to": stream.verified_to,
         "source_end": stream.source_end,
         "agreeing": stream.agreeing,
@@ -183,7 +215,7 @@ fn difference_json(difference: &Difference) -> Result<Value, Failure> {
 
 #[allow(clippy::print_stdout, reason = "the program's output")]
 #[allow(clippy::cast_precision_loss, reason = "a rate, for people")]
-fn show(source: &Source, report: &Report, seconds: f64, as_json: bool) -> Outcome {
+fn show(source: &Source, report: &Report, archived: &Archived, seconds: f64, as_json: bool) -> Outcome {
     let events = events_of(report);
     let rate = events as f64 / seconds.max(0.001);
     let differences = report.differences.iter().map(difference_json).collect::<Result<Vec<_>, _>>()?;
@@ -196,6 +228,7 @@ fn show(source: &Source, report: &Report, seconds: f64, as_json: bool) -> Outcom
             "differences": report.difference_count(),
             "streams": report.streams.iter().map(stream_json).collect::<Vec<_>>(),
             "first_differences": differences,
+            "archive": archived,
         });
         println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
         return Ok(());
@@ -216,6 +249,7 @@ fn show(source: &Source, report: &Report, seconds: f64, as_json: bool) -> Outcom
     for difference in &differences {
         println!("{difference}");
     }
+    archive::show(archived)?;
     println!("{events} events of {} in {seconds:.1} s ({rate:.0}/s)", source.place);
     Ok(())
 }
