@@ -22,6 +22,7 @@ use tidings_schemas::{
 use super::{
     exit::{Code, Failure, Outcome, WithCode},
     output::{Form, Lines, Sink, Table},
+    parquet::Parquet,
     progress,
     ranges::{RangeArgs, topics},
     source::SourceArgs,
@@ -107,8 +108,8 @@ pub fn run(args: &DumpArgs) -> Outcome {
         estimate(&*source.log, &spans, &mut report)?;
         return show(&report, args.json);
     }
-    if args.output == Form::Raw {
-        refuse_raw(args)?;
+    if matches!(args.output, Form::Raw | Form::Parquet) {
+        refuse_binary(args)?;
     }
     let to_file = args.file.is_some();
     let has_all = concern.is_any() && args.max.is_none() && args.range.from.is_none() && args.range.to.is_none();
@@ -130,29 +131,31 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// A raw dump has an end, and is nothing for a terminal.
-fn refuse_raw(args: &DumpArgs) -> Outcome {
+/// A file of bytes has an end, and is nothing for a terminal.
+fn refuse_binary(args: &DumpArgs) -> Outcome {
+    let what = if args.output == Form::Raw { "a raw dump" } else { "a Parquet file" };
     if args.follow && args.max.is_none() {
-        return Err(Failure::new(Code::Usage, "a raw dump needs an end (hint: --max with --follow)"));
+        return Err(Failure::new(Code::Usage, format!("{what} needs an end (hint: --max with --follow)")));
     }
     if args.file.is_none() && io::stdout().is_terminal() {
-        return Err(Failure::new(Code::Usage, "a raw dump is nothing for a terminal (hint: --file FILE)"));
+        return Err(Failure::new(Code::Usage, format!("{what} is nothing for a terminal (hint: --file FILE)")));
     }
     Ok(())
 }
 
 fn sink(args: &DumpArgs, header: Header) -> Result<Box<dyn Sink>, Failure> {
-    let out: Box<dyn Write> = match &args.file {
+    let out: Box<dyn Write + Send> = match &args.file {
         Some(path) => {
             let file = File::create_new(path).map_err(anyhow::Error::from);
             let file = file.map_err(|error| error.context(format!("cannot create {}", path.display())));
             Box::new(BufWriter::new(file.code(Code::Target)?))
         }
-        None => Box::new(BufWriter::new(io::stdout().lock())),
+        None => Box::new(BufWriter::new(io::stdout())),
     };
     Ok(match args.output {
         Form::Table => Box::new(Table::new(out)),
         Form::Jsonl => Box::new(Lines(out)),
+        Form::Parquet => Box::new(Parquet::new(out).code(Code::Target)?),
         Form::Raw => Box::new(RawWriter::new(out, header).code(Code::Target)?),
     })
 }

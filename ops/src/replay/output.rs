@@ -16,6 +16,8 @@ pub enum Form {
     Jsonl,
     /// Byte for byte, with checksums: what `tidings replay import` takes.
     Raw,
+    /// Apache Parquet, for data frames.
+    Parquet,
 }
 
 /// Writes records in one form.

@@ -2,7 +2,14 @@
 
 use std::fs;
 
-use super::harness::Server;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, body::Bytes};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+
+use super::harness::{Server, free_port};
 use super::tool::{lines, replay, replayed};
 
 #[tokio::test]
@@ -48,6 +55,56 @@ async fn records_are_dumped_while_the_program_runs() {
     let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
     assert_eq!(plan["records"], all.len());
     assert_eq!(plan["ranges"].as_array().unwrap().len(), 2);
+}
+
+/// The answer of the SQL port to a statement with these data.
+async fn post(port: u16, statement: &str, data: Vec<u8>) -> String {
+    let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+    let statement = statement.replace(' ', "+");
+    let request = Request::post(format!("http://127.0.0.1:{port}/?query={statement}")).body(Full::new(data.into()));
+    let response = client.request(request.unwrap()).await.unwrap();
+    let status = response.status();
+    let answer = response.into_body().collect().await.unwrap().to_bytes();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(status.is_success(), "{statement}: {answer}");
+    answer
+}
+
+#[tokio::test]
+async fn a_parquet_file_is_read_by_another_program() {
+    let port = free_port();
+    let listen = format!("archive.http_listen=127.0.0.1:{port}");
+    let server = Server::start_with(&[&listen, "archive.http_writable=true"]).await;
+    let (ann, bob) = (server.person("ann").await, server.person("bob").await);
+    let chat = ann.chat_with(&bob).await;
+    ann.post(&chat, "m1", "to bob").await;
+    let folder = server.folder();
+    let arguments = ["dump", "events", "directory", "--data", "data", "--output"];
+    let parquet = [&arguments[..], &["parquet", "--file", "records.parquet"]].concat();
+    replayed(folder, &parquet);
+    let expected = lines(&replayed(folder, &[&arguments[..], &["jsonl"]].concat()));
+
+    let columns = "topic String, partition UInt32, offset UInt64, timestamp DateTime64(3, 'UTC'), key String, \
+                   value Nullable(String), unknown_fields Nullable(String), error Nullable(String), raw Nullable(String)";
+    post(port, &format!("CREATE TABLE dumped ({columns}) ENGINE = Memory"), Vec::new()).await;
+    let file = fs::read(folder.join("records.parquet")).unwrap();
+    post(port, "INSERT INTO dumped FORMAT Parquet", file).await;
+    let settings = "SETTINGS output_format_json_quote_64bit_integers=0, date_time_output_format='iso'";
+    let query = format!("SELECT * FROM dumped ORDER BY topic, partition, offset FORMAT JSONEachRow {settings}");
+    let mut found = lines(&post(port, &query, Vec::new()).await);
+    for row in &mut found {
+        let value: serde_json::Value = serde_json::from_str(row["value"].as_str().unwrap()).unwrap();
+        row["value"] = value;
+        assert_eq!((&row["error"], &row["raw"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+        row.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    }
+    let mut expected = expected;
+    let place = |row: &serde_json::Value| (row["topic"].to_string(), row["partition"].as_u64(), row["offset"].as_u64());
+    expected.sort_by_key(place);
+    assert!(expected.len() >= 4);
+    assert_eq!(found, expected);
+    let again = replay(folder, &parquet);
+    assert_eq!(again.code, 4, "a file that is there is not written over: {again:?}");
 }
 
 #[tokio::test]
