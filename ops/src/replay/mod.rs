@@ -1,13 +1,9 @@
 //! `tidings replay`: the log read back, copied and played again. docs/REPLAY.md is its guide.
 //!
 //! - [`dump`]: records out of the log. [`import`]: a raw dump into an empty log. [`into`]: history played into another.
-<<<<<<< HEAD
-//! - [`verify`]: what was derived, derived again and compared.
+//! - [`verify`]: what was derived, derived again and compared. [`rebuild`]: the stores, built anew.
 //! - [`state`]: what was so at a moment of the past. [`trace`]: one message's whole life. [`table`]: columns for people.
 //! - [`diff`]: what other rules would make of the same history. [`derive`]: what this program's make of it.
-=======
-//! - [`verify`]: what was derived, derived again and compared. [`rebuild`]: the stores, built anew.
->>>>>>> 8168aa1 (Dump records as Parquet)
 //! - [`source`], [`target`]: which logs. [`ranges`]: which records. [`exit`]: how it ends. [`progress`]: what is shown meanwhile.
 //!   [`output`]: how records are written. [`parquet`]: as a Parquet file.
 
@@ -48,7 +44,8 @@ enum Verb {
     Into(into::IntoArgs),
     /// Derive timeline, fan-out and inbox anew, and compare with what was recorded.
     Verify(verify::VerifyArgs),
-<<<<<<< HEAD
+    /// Build the views or the archive anew from the log, compare, and put them in place, while the system runs.
+    Rebuild(rebuild::RebuildArgs),
     /// What was so at a moment of the past: who was in a conversation, what was unread, who was online.
     State(Box<state::StateArgs>),
     /// One message's whole life: event, verdict, recipients, pushes, delivered, seen, edits, archive, and how long each took.
@@ -57,10 +54,6 @@ enum Verb {
     Diff(diff::DiffArgs),
     /// Write what this program's stages derive from the events, for `diff --with` of another build.
     Derive(derive::DeriveArgs),
-=======
-    /// Build the views or the archive anew from the log, compare, and put them in place, while the system runs.
-    Rebuild(rebuild::RebuildArgs),
->>>>>>> 8168aa1 (Dump records as Parquet)
 }
 
 /// Runs the verb; says on standard error why it failed.
@@ -70,14 +63,11 @@ pub fn run(args: &ReplayArgs) -> ExitCode {
         Verb::Import(args) => import::run(args),
         Verb::Into(args) => into::run(args),
         Verb::Verify(args) => verify::run(args),
-<<<<<<< HEAD
+        Verb::Rebuild(args) => rebuild::run(args),
         Verb::State(args) => state::run(args),
         Verb::Trace(args) => trace::run(args),
         Verb::Diff(args) => diff::run(args),
         Verb::Derive(args) => derive::run(args),
-=======
-        Verb::Rebuild(args) => rebuild::run(args),
->>>>>>> 8168aa1 (Dump records as Parquet)
     };
     exit::code(outcome)
 }
