@@ -1,6 +1,31 @@
-//! Columns for people.
+//! Columns for people, and answers onto standard output.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::{Display, Write as _},
+    io::{self, Write as _},
+};
+
+use super::exit::{Code, Outcome, WithCode};
+
+/// An answer and a line's end onto standard output. Who has seen enough (`| head`) may close it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn print(answer: &dyn Display) -> Outcome {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{answer}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.code(Code::Target),
+    }
+}
+
+/// A report as JSON, for [`print`].
+///
+/// # Errors
+/// There is none: a report always has a form.
+pub fn pretty(report: &serde_json::Value) -> Result<String, super::exit::Failure> {
+    serde_json::to_string_pretty(report).code(Code::Target)
+}
 
 /// Rows under a head, each column as wide as its widest cell.
 #[derive(Debug)]

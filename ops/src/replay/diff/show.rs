@@ -1,5 +1,7 @@
 //! How differences are written: counts by kind, then the first of each kind with both sides.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 use tidings_ingest::{NewRecord, StoredRecord};
 use tidings_replay::{
@@ -12,27 +14,25 @@ use super::DiffArgs;
 use crate::replay::{
     exit::{Code, Failure, Outcome, WithCode},
     source::Source,
-    table::Columns,
+    table::{self, Columns},
 };
 
 /// What would be read.
-#[allow(clippy::print_stdout, reason = "the program's output")]
 pub(super) fn plan(source: &Source, ends: &[u64], as_json: bool) -> Outcome {
     let events: u64 = ends.iter().sum();
     if as_json {
         let report = json!({"source": source.place, "events": events, "ends": ends});
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
-        return Ok(());
+        return table::print(&table::pretty(&report)?);
     }
+    let mut columns = Columns::new(["TOPIC", "P", "FROM", "TO"]);
     for (partition, end) in ends.iter().enumerate() {
-        println!("{:16} {partition:>3} {:>12} {end:>12}", Topic::Events.name(), 0);
+        columns.row([Topic::Events.name().to_owned(), partition.to_string(), "0".to_owned(), end.to_string()]);
     }
-    println!("{events} events of {} would be taken through the stages twice", source.place);
-    Ok(())
+    let place = &source.place;
+    table::print(&format!("{columns}\n{events} events of {place} would be taken through the stages twice"))
 }
 
 /// What came of it.
-#[allow(clippy::print_stdout, reason = "the program's output")]
 pub(super) fn report(args: &DiffArgs, source: &Source, changed: &[String], report: &Report) -> Outcome {
     let mut examples = Vec::new();
     for kind in Kind::ALL {
@@ -59,26 +59,25 @@ pub(super) fn report(args: &DiffArgs, source: &Source, changed: &[String], repor
             "kinds": kinds.collect::<Vec<_>>(),
             "examples": examples,
         });
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
-        return Ok(());
+        return table::print(&table::pretty(&report)?);
     }
     let mut columns = Columns::new(["TOPIC", "BEFORE", "AFTER"]);
     for (topic, (before, after)) in &report.records {
         columns.row([topic.name().to_owned(), before.to_string(), after.to_string()]);
     }
-    println!("{columns}");
+    let mut text = format!("{columns}\n");
     let mut columns = Columns::new(["KIND", "EVENTS", ""]);
     for (kind, events) in counts() {
         columns.row([kind.name().to_owned(), events.to_string(), kind.meaning().to_owned()]);
     }
     if columns.has_rows() {
-        println!("\n{columns}\n");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "\n{columns}\n");
     }
     for example in &examples {
-        println!("{example}");
+        let _ = writeln!(text, "{example}");
     }
-    println!("{} events of {}", report.events, source.place);
-    Ok(())
+    table::print(&format!("{text}{} events of {}", report.events, source.place))
 }
 
 /// The event and what follows from it on both sides, in the topic that the kind is about.

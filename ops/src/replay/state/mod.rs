@@ -34,6 +34,7 @@ use super::{
     progress,
     ranges::as_of,
     source::{Source, SourceArgs},
+    table,
 };
 
 /// What of the past to say, from the command line.
@@ -305,12 +306,10 @@ impl Asking<'_> {
         Ok(show::plan(&ranges))
     }
 
-    #[allow(clippy::print_stdout, reason = "the program's output")]
     fn print(&self, answer: &show::Answer) -> Outcome {
         if !self.args.json {
-            println!("{} as of {}", self.source.place, show::time(self.moment_ms));
-            println!("{}", answer.text.trim_end());
-            return Ok(());
+            let (place, moment) = (&self.source.place, show::time(self.moment_ms));
+            return table::print(&format!("{place} as of {moment}\n{}", answer.text.trim_end()));
         }
         let mut report = json!({
             "source": self.source.place,
@@ -320,7 +319,6 @@ impl Asking<'_> {
         if let (Some(report), Some(fields)) = (report.as_object_mut(), answer.json.as_object()) {
             report.extend(fields.clone());
         }
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
-        Ok(())
+        table::print(&table::pretty(&report)?)
     }
 }

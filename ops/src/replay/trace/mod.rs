@@ -15,10 +15,11 @@ use tidings_replay::{
 use tidings_schemas::ids::{ConversationId, MessageId};
 
 use super::{
-    exit::{Code, Failure, Outcome, WithCode},
+    exit::{Code, Failure, Outcome},
     progress,
     source::SourceArgs,
     state::tell,
+    table,
 };
 
 /// What to trace, from the command line.
@@ -96,7 +97,6 @@ impl From<TraceError> for Failure {
 }
 
 /// Traces.
-#[allow(clippy::print_stdout, reason = "the program's output")]
 pub fn run(args: &TraceArgs) -> Outcome {
     let source = args.source.open()?;
     let bar = progress::Shown(progress::bar("records", 0));
@@ -111,12 +111,10 @@ pub fn run(args: &TraceArgs) -> Outcome {
     bar.0.finish_and_clear();
     let row = if args.no_archive { archive::Answer::NotAsked } else { archive::ask(args, &source, &found) };
     if args.json {
-        let report = show::json(&source, &found, &names, &row);
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
+        table::print(&table::pretty(&show::json(&source, &found, &names, &row))?)
     } else {
-        println!("{}", show::text(&found, &names, &row).trim_end());
+        table::print(&show::text(&found, &names, &row).trim_end())
     }
-    Ok(())
 }
 
 #[cfg(test)]
