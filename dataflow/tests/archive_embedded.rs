@@ -4,11 +4,14 @@
 
 mod archive;
 
+use std::fs;
+
 use archive::{engine, open, sql};
 use tidings_dataflow::archive::{
     Archive, ArchiveError, ArchiveSettings, EmbeddedArchive,
     conformance::{self, change, conversation, entry, text, timeline_batch},
     libchdb::configuration::EngineConfiguration,
+    store::EntriesQuery,
 };
 use tidings_schemas::wire;
 
@@ -127,4 +130,36 @@ async fn a_database_without_the_prefix_is_refused() {
     let settings = ArchiveSettings { database: "elsewhere".to_owned(), ..ArchiveSettings::default() };
     let error = EmbeddedArchive::open(&configuration, settings).map(|_| ()).unwrap_err();
     assert!(error.to_string().contains("ACCESS_DENIED"), "{error}");
+}
+
+/// As after a merge that a full disk has cut off.
+#[tokio::test]
+async fn a_damaged_part_is_put_aside_and_those_it_was_merged_from_come_back() {
+    let database = "tidings_damaged";
+    let archive = open(database).await;
+    let conversation = conversation(1);
+    let records = |seqs: std::ops::RangeInclusive<u64>| -> Vec<_> {
+        let entries = seqs.map(|seq| entry(conversation, seq, &text("kept")));
+        entries.map(|entry| wire::TimelineRecord { entries: vec![entry], ..Default::default() }).collect()
+    };
+    for batch in 0..4 {
+        let records = records(batch * 5 + 1..=batch * 5 + 5);
+        archive.insert(timeline_batch(0, batch * 5, &records)).await.unwrap();
+    }
+    sql(database, "OPTIMIZE TABLE timeline_entries FINAL");
+    let active =
+        "SELECT path FROM system.parts WHERE database = currentDatabase() AND table = 'timeline_entries' AND active";
+    let merged = sql(database, active);
+    assert_eq!(merged.lines().count(), 1, "{merged}");
+    let files = fs::read_dir(merged.trim()).unwrap().map(|file| file.unwrap().path());
+    let marks =
+        files.filter(|file| file.extension().is_some_and(|extension| extension.to_string_lossy().contains("mrk")));
+    assert!(marks.map(|file| fs::write(file, b"").unwrap()).count() > 0);
+
+    let all = || EntriesQuery { conversation, seqs: 1..=100, newest_first: false, limit: 100 };
+    let refused = archive.entries(all()).await.unwrap_err();
+    assert!(matches!(refused, ArchiveError::Refused(_)), "{refused}");
+    assert_eq!(archive.entries(all()).await.unwrap().len(), 20);
+    archive.insert(timeline_batch(0, 20, &records(21..=25))).await.unwrap();
+    assert_eq!(archive.entries(all()).await.unwrap().len(), 25);
 }

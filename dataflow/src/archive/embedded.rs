@@ -1,5 +1,10 @@
 //! The archive in libchdb: [`EmbeddedArchive`], on a thread that writes and a few that read.
 
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -7,6 +12,7 @@ use tidings_schemas::limits;
 
 use super::{
     libchdb::{Connection, Engine, EngineError, configuration::EngineConfiguration},
+    repair,
     sql::{Sql, SqlArchive, identifier},
     store::ArchiveError,
     threads::SessionThreads,
@@ -37,6 +43,21 @@ pub struct EngineSql {
     settings: ArchiveSettings,
     writer: SessionThreads,
     readers: SessionThreads,
+    damage: Arc<Damage>,
+}
+
+/// The last error that told of a damaged part, until its table is opened anew.
+#[derive(Default)]
+struct Damage(Mutex<Option<EngineError>>);
+
+impl Damage {
+    fn note(&self, error: EngineError) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn take(&self) -> Option<EngineError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl EmbeddedArchive {
@@ -54,7 +75,7 @@ impl EmbeddedArchive {
             &[],
         )?;
         // Two cores are shared with the chat: one thread for each statement, and no statement for ever.
-        let seconds = |duration: std::time::Duration| duration.as_secs().max(1);
+        let seconds = |duration: Duration| duration.as_secs().max(1);
         let setup = |time_max| {
             let settings = format!("SET max_threads = 1, max_insert_threads = 1, max_execution_time = {time_max}");
             vec![format!("USE {database}"), settings]
@@ -73,7 +94,7 @@ impl EmbeddedArchive {
         )?;
         let retention_days = settings.retention_days;
         // The engine has one process: no other writes.
-        Ok(Self::on(EngineSql { engine, settings, writer, readers }, retention_days, 0))
+        Ok(Self::on(EngineSql { engine, settings, writer, readers, damage: Arc::default() }, retention_days, 0))
     }
 
     /// The engine, to serve SQL from.
@@ -87,21 +108,51 @@ impl EmbeddedArchive {
     }
 }
 
+impl EngineSql {
+    /// Runs it on one of the threads. Damage that it meets is repaired before the error is told.
+    async fn on<T: Send + 'static>(
+        &self,
+        threads: &SessionThreads,
+        timeout: Duration,
+        work: impl FnOnce(&mut Connection) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, ArchiveError> {
+        let damage = Arc::clone(&self.damage);
+        let watched = move |session: &mut Connection| {
+            work(session).inspect_err(|error| {
+                if repair::is_damage(error) {
+                    damage.note(error.clone());
+                }
+            })
+        };
+        let outcome = threads.run(timeout, watched).await;
+        if let Some(error) = self.damage.take() {
+            let damage = Arc::clone(&self.damage);
+            let repair = move |session: &mut Connection| {
+                repair::look_anew(session, &error).inspect_err(|_| damage.note(error.clone()))
+            };
+            if let Err(error) = self.writer.run(limits::ARCHIVE_INSERT_TIMEOUT, repair).await {
+                tracing::error!(%error, "the archive's tables are not repaired: tried again at the next call");
+            }
+        }
+        outcome
+    }
+}
+
 #[async_trait]
 impl Sql for EngineSql {
     async fn read(&self, sql: String) -> Result<Bytes, ArchiveError> {
         let query = move |session: &mut Connection| session.query(&sql, "RowBinary", &[]);
-        Ok(self.readers.run(limits::ARCHIVE_CALL_TIMEOUT, query).await?.bytes.into())
+        Ok(self.on(&self.readers, limits::ARCHIVE_CALL_TIMEOUT, query).await?.bytes.into())
     }
 
     async fn run(&self, sql: String) -> Result<Bytes, ArchiveError> {
         let query = move |session: &mut Connection| session.query(&sql, "RowBinary", &[]);
-        Ok(self.writer.run(limits::ARCHIVE_INSERT_TIMEOUT, query).await?.bytes.into())
+        Ok(self.on(&self.writer, limits::ARCHIVE_INSERT_TIMEOUT, query).await?.bytes.into())
     }
 
     async fn insert(&self, insert: String, rows: Bytes) -> Result<(), ArchiveError> {
         let insert = move |session: &mut Connection| session.insert(&insert, "RowBinary", [rows.as_ref()]).map(drop);
-        self.writer.run(limits::ARCHIVE_INSERT_TIMEOUT, insert).await
+        self.on(&self.writer, limits::ARCHIVE_INSERT_TIMEOUT, insert).await
     }
 
     /// It was made when the engine was opened.

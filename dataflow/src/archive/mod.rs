@@ -1,8 +1,8 @@
 //! The archive: every entry, change, update and receipt, kept for SQL and for history beyond the views' tail.
 //!
 //! - [`store`]: the port. [`sql`]: its implementation, over whatever runs the statements.
-//! - [`embedded`]: the embedded engine, with its [`threads`]. [`clickhouse`]: a ClickHouse server, over HTTP.
-//! - [`erasure`]: takes what is erased out of the tables.
+//! - [`embedded`]: the embedded engine, with its [`threads`], and the [`repair`] of its tables.
+//! - [`clickhouse`]: a ClickHouse server, over HTTP. [`erasure`]: takes what is erased out of the tables.
 //! - [`projection`]: the consumer that writes the archive from the log.
 //! - [`rebuild`]: tables built anew, compared with those in use, and put in their place.
 //! - [`analyst`]: what an analyst's query may take and see. [`http`]: a local ClickHouse-compatible port for analysts' tools.
@@ -22,6 +22,7 @@ pub mod libchdb;
 pub mod migrations;
 pub mod projection;
 pub mod rebuild;
+mod repair;
 pub mod row_binary;
 pub mod row_facts;
 pub mod rows;

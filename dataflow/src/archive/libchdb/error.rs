@@ -79,6 +79,8 @@ pub mod code {
     pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
     /// The user has no right to it.
     pub const ACCESS_DENIED: i32 = 497;
+    /// A file of a table that is not what it must be: cut off, unreadable, empty, missing.
+    pub(in crate::archive) const OF_DAMAGE: [i32; 8] = [32, 33, 40, 226, 227, 246, 271, 432];
 }
 
 impl EngineError {
