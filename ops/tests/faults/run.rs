@@ -42,7 +42,7 @@ pub(crate) fn fault(fleet: &mut Fleet, fault: &Fault, args: &Args, random: &mut 
     (fault.prepare)(fleet).with_context(|| format!("cannot prepare {}", fault.name))?;
     fleet.ready()?;
     let run: u32 = random.random();
-    let archived_before = archived(fleet)?;
+    let archived_before = archived_at_last(fleet)?;
     let record = fleet.folder.join(format!("{}-{run:08x}.jsonl", fault.name));
     let (users, rate) = if args.long { (200, 400) } else { (60, 150) };
     let jitter = Duration::from_millis(random.random_range(0..1_000));
@@ -149,6 +149,19 @@ fn archived(fleet: &Fleet) -> Result<u64> {
     let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
     let digits: String = body.lines().rev().find(|line| !line.is_empty()).unwrap_or_default().trim().to_owned();
     digits.parse().with_context(|| format!("the archive answers {answer:?}"))
+}
+
+/// A fleet is ready before its archive has tables.
+fn archived_at_last(fleet: &Fleet) -> Result<u64> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match archived(fleet) {
+            Err(_) if waited < ARCHIVE_PATIENCE => {}
+            counted => return counted,
+        }
+        thread::sleep(Duration::from_millis(250));
+        waited += Duration::from_millis(250);
+    }
 }
 
 /// Every acknowledged message is in the archive, once.
