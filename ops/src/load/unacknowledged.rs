@@ -172,7 +172,7 @@ mod tests {
         let mut unacknowledged = with_three(now);
         assert!((1..=3).all(|request| unacknowledged.refused(request, None, now, &mut random)));
         assert!(!unacknowledged.add(job(3)), "nothing goes out in a pause");
-        assert_eq!(send(&mut unacknowledged, now, 4), []);
+        assert!(send(&mut unacknowledged, now, 4).is_empty());
         let later = unacknowledged.next_at(now).unwrap();
         assert!((now + PAUSE_MIN / 2..=now + PAUSE_MIN).contains(&later), "three refusals at once are one");
         assert_eq!(send(&mut unacknowledged, later, 4), [0]);
