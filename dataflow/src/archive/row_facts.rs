@@ -66,46 +66,75 @@ pub fn facts(rows: &TableRows) -> Result<Vec<RowFacts>, RowBinaryError> {
     Ok(all)
 }
 
-/// Reads one row; writes its key.
+/// Reads one row, column by column; writes its key.
 fn read(table: Table, row: &mut RowBinaryReader<'_>, key: &mut RowBinaryWriter) -> Result<i64, RowBinaryError> {
     let time_ms;
     match table {
         Table::TimelineEntries => {
             key.uuid(row.uuid()?).u64(row.u64()?);
-            (row.uuid()?, row.bytes()?, row.uuid()?);
+            row.uuid()?;
+            row.bytes()?;
+            row.uuid()?;
             time_ms = row.time_ms()?;
-            (row.bytes()?, row.bytes()?);
+            row.bytes()?;
+            row.bytes()?;
             for _ in 0..row.length()? {
-                (row.bytes()?, row.bytes()?, row.bytes()?, row.u64()?);
+                row.bytes()?;
+                row.bytes()?;
+                row.bytes()?;
+                row.u64()?;
             }
-            (row.uuid_or_null()?, row.bytes()?, row.uuid_or_null()?, row.uuid_or_null()?, row.bytes()?, row.bytes()?);
+            row.uuid_or_null()?;
+            row.bytes()?;
+            row.uuid_or_null()?;
+            row.uuid_or_null()?;
+            row.bytes()?;
+            row.bytes()?;
             for _ in 0..row.length()? {
                 row.uuid()?;
             }
-            (row.bytes()?, row.bytes()?, row.u32()?, row.u64()?);
+            row.bytes()?;
+            row.bytes()?;
+            row.u32()?;
+            row.u64()?;
         }
         Table::MessageChanges => {
             key.uuid(row.uuid()?).u64(row.u64()?);
-            (row.uuid()?, row.uuid()?);
+            row.uuid()?;
+            row.uuid()?;
             time_ms = row.time_ms()?;
-            (row.time_ms()?, row.uuid()?, row.bytes()?, row.bytes()?, row.bytes()?);
+            row.time_ms()?;
+            row.uuid()?;
+            row.bytes()?;
+            row.bytes()?;
+            row.bytes()?;
             key.u32(row.u32()?).u64(row.u64()?);
         }
         Table::Receipts => {
             key.uuid(row.uuid()?).uuid(row.uuid()?);
-            (row.u64()?, row.u64()?);
+            row.u64()?;
+            row.u64()?;
             time_ms = row.time_ms()?;
             key.u32(row.u32()?).u64(row.u64()?);
         }
         Table::InboxEntries => {
             key.uuid(row.uuid()?).u64(row.u64()?);
             time_ms = row.time_ms()?;
-            (row.bytes()?, row.uuid()?, row.u64()?, row.uuid()?, row.bytes()?, row.u32()?, row.u64()?);
+            row.bytes()?;
+            row.uuid()?;
+            row.u64()?;
+            row.uuid()?;
+            row.bytes()?;
+            row.u32()?;
+            row.u64()?;
         }
         Table::SessionEvents => {
             key.uuid(row.uuid()?).u64(row.u64()?).string(row.bytes()?);
             time_ms = row.time_ms()?;
-            (row.bytes()?, row.bool()?, row.u32()?, row.u64()?);
+            row.bytes()?;
+            row.bool()?;
+            row.u32()?;
+            row.u64()?;
             key.u32(row.u32()?).u64(row.u64()?);
         }
     }

@@ -16,10 +16,10 @@ use tidings_schemas::views::ViewError;
 #[async_trait]
 pub trait Place: Send + Sync {
     /// Those in use.
-    fn old(&self) -> Arc<dyn ViewOwners>;
+    fn used(&self) -> Arc<dyn ViewOwners>;
 
     /// Those that are built.
-    fn new(&self) -> Arc<dyn ViewOwners>;
+    fn built(&self) -> Arc<dyn ViewOwners>;
 
     /// Puts the new in the place of the old, and removes these. `false`: the new are behind, and nothing was done.
     ///
@@ -54,11 +54,11 @@ impl Embedded {
 
 #[async_trait]
 impl Place for Embedded {
-    fn old(&self) -> Arc<dyn ViewOwners> {
+    fn used(&self) -> Arc<dyn ViewOwners> {
         Arc::new(self.old.clone())
     }
 
-    fn new(&self) -> Arc<dyn ViewOwners> {
+    fn built(&self) -> Arc<dyn ViewOwners> {
         Arc::new(self.new.clone())
     }
 
@@ -117,11 +117,11 @@ impl InRedis {
 
 #[async_trait]
 impl Place for InRedis {
-    fn old(&self) -> Arc<dyn ViewOwners> {
+    fn used(&self) -> Arc<dyn ViewOwners> {
         Arc::new(self.old.clone())
     }
 
-    fn new(&self) -> Arc<dyn ViewOwners> {
+    fn built(&self) -> Arc<dyn ViewOwners> {
         Arc::new(self.new.clone())
     }
 

@@ -55,7 +55,7 @@ impl RebuildViews<'_> {
     pub async fn run(self) -> Result<ViewsReport, RebuildError> {
         const HINT: &str = "views can be rebuilt only from a log that has its beginning";
         let total = check_kept(&*self.log, &TOPICS, HINT)?;
-        let new = self.place.new();
+        let new = self.place.built();
         let mut filler = self.filler(&new).await?;
         let done = std::sync::atomic::AtomicU64::new(0);
         filler
@@ -90,7 +90,7 @@ impl RebuildViews<'_> {
     }
 
     async fn compare(&self, filler: &mut Filler) -> Result<Comparison, String> {
-        let old = self.place.old();
+        let old = self.place.used();
         let mut old_filler = if self.is_alone {
             let mut filler = self.filler(&old).await.map_err(|error| error.to_string())?;
             filler.to_end(&|_| {}).await.map_err(|error| error.to_string())?;
@@ -100,7 +100,7 @@ impl RebuildViews<'_> {
         };
         let compare = Compare {
             old,
-            new: self.place.new(),
+            new: self.place.built(),
             filler,
             old_filler: old_filler.as_mut(),
             kept_max: self.kept_max,
