@@ -364,8 +364,12 @@ async fn measure(archive: &EmbeddedArchive, messages: u64) {
             let number = busy();
             let last = last_seq(archive, number);
             let end = ((last as f64) * part) as u64;
-            let query =
-                EntriesQuery { conversation: conversation(number), seqs: end.saturating_sub(63)..=end, newest_first: true, limit: 50 };
+            let query = EntriesQuery {
+                conversation: conversation(number),
+                seqs: end.saturating_sub(63)..=end,
+                newest_first: true,
+                limit: 50,
+            };
             let started = Instant::now();
             let found = archive.entries(query).await.unwrap();
             times.push(started.elapsed());

@@ -1,7 +1,7 @@
 //! The embedded store of the views on a real, small file system that is full: it takes no batch, can still be read, and
 //! goes on by itself when there is room, with every batch that it took. Skipped where no file system can be mounted.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and says what it skips")]
 
 mod views_batches;
 
