@@ -25,6 +25,9 @@ CREATE QUOTA IF NOT EXISTS tidings_analyst KEYED BY user_name
 CREATE USER IF NOT EXISTS project IDENTIFIED WITH sha256_password BY {project_password:String} SETTINGS PROFILE tidings_writer;
 GRANT SELECT, INSERT, CREATE TABLE, CREATE VIEW, ALTER, DROP TABLE, DROP VIEW, TRUNCATE, OPTIMIZE ON tidings.* TO project;
 GRANT CREATE DATABASE ON tidings.* TO project;
+-- To see that what was erased is gone from the parts, too.
+GRANT SELECT ON system.mutations TO project;
+GRANT SELECT ON system.parts TO project;
 
 -- Reads history.
 CREATE USER IF NOT EXISTS edge IDENTIFIED WITH sha256_password BY {edge_password:String} SETTINGS PROFILE tidings_reader;
