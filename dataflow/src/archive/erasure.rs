@@ -16,8 +16,9 @@ use super::{
 
 /// How often it is looked whether the engine is done.
 const POLL: Duration = Duration::from_millis(250);
-/// How long the old parts of a table may take to go once nobody needs them.
-const PARTS_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the old parts of a table may take to go once nobody needs them: where nothing is written, whoever removes them
+/// sleeps for ten seconds to ten minutes at a time, and `SYSTEM START MERGES` does not wake it.
+const PARTS_TIMEOUT: Duration = Duration::from_secs(700);
 /// Old parts go at once.
 const SETTINGS: [(&str, u32); 5] = [
     ("old_parts_lifetime", 0),
@@ -154,20 +155,22 @@ impl<S: Sql> SqlArchive<S> {
 
     /// Parts that were replaced are removed from the disk.
     async fn drop_old_parts(&self, table: &str) -> Result<(), ArchiveError> {
-        if self.old_parts(table).await? == 0 {
+        // Those that other writers replace meanwhile hold nothing that is to go.
+        let now = self.count("SELECT toUInt64(now())".to_owned()).await?;
+        if self.old_parts(table, now).await? == 0 {
             return Ok(());
         }
         let set: Vec<String> = SETTINGS.iter().map(|(name, value)| format!("{name} = {value}")).collect();
         let reset: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).collect();
         self.sql.run(format!("ALTER TABLE {table} MODIFY SETTING {}", set.join(", "))).await?;
-        let outcome = self.until_dropped(table).await;
+        let outcome = self.until_dropped(table, now).await;
         self.sql.run(format!("ALTER TABLE {table} RESET SETTING {}", reset.join(", "))).await?;
         outcome
     }
 
-    async fn until_dropped(&self, table: &str) -> Result<(), ArchiveError> {
+    async fn until_dropped(&self, table: &str, replaced_before: u64) -> Result<(), ArchiveError> {
         let mut waited = Duration::ZERO;
-        while self.old_parts(table).await? > 0 {
+        while self.old_parts(table, replaced_before).await? > 0 {
             if waited >= PARTS_TIMEOUT {
                 let what = format!("replaced parts of {table} are still on the disk (a query may be reading them)");
                 return Err(ArchiveError::Unavailable(what));
@@ -178,9 +181,11 @@ impl<S: Sql> SqlArchive<S> {
         Ok(())
     }
 
-    async fn old_parts(&self, table: &str) -> Result<u64, ArchiveError> {
+    /// Parts that were replaced up to this second of the engine's clock and are still there.
+    async fn old_parts(&self, table: &str, replaced_before: u64) -> Result<u64, ArchiveError> {
         let parts = format!(
-            "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = '{table}' AND NOT active"
+            "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = '{table}' AND NOT active \
+             AND remove_time <= toDateTime({replaced_before})"
         );
         self.count(parts).await
     }
