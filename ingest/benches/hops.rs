@@ -41,7 +41,7 @@ fn main() {
         let config = KafkaConfig {
             brokers: brokers.clone(),
             topic_prefix: format!("bench{}.", std::process::id()),
-            append_interval_us: u32::try_from(number("--append-interval-us", 1_000)).unwrap(),
+            append_interval_us: u32::try_from(number("--append-interval-us", 2_000)).unwrap(),
             fetch_wait_ms: u32::try_from(number("--fetch-wait-ms", 100)).unwrap(),
             ..KafkaConfig::default()
         };

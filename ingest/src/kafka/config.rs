@@ -88,7 +88,7 @@ impl Default for KafkaConfig {
             password_file: None,
             delivery_timeout_ms: 30_000,
             request_timeout_ms: 10_000,
-            append_interval_us: 1_000,
+            append_interval_us: 2_000,
             fetch_wait_ms: 100,
             fetch_ahead_bytes_max: limits::TAIL_CACHE_BYTES_MAX,
             session_timeout_ms: 2_500,
