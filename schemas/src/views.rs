@@ -109,6 +109,20 @@ impl Table {
         Self::Users,
         Self::Usernames,
     ];
+
+    /// Its name in keys and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Conversations => "conversation",
+            Self::Members => "members",
+            Self::UserConversations => "conversations",
+            Self::Entries => "entries",
+            Self::MessageIndex => "messages",
+            Self::Inbox => "inbox",
+            Self::Users => "user",
+            Self::Usernames => "usernames",
+        }
+    }
 }
 
 /// Rows of one owner in one table, between two sort keys.

@@ -260,7 +260,7 @@ impl Comparison {
                 let sort = old.or(new).map(|(sort, _)| sort.clone()).unwrap_or_default();
                 self.first.push(RowDifference {
                     kind,
-                    table: table_name(owner.0).to_owned(),
+                    table: owner.0.name().to_owned(),
                     owner: ConversationId(owner.1).to_string(),
                     row: row_name(owner.0, &sort),
                     old: old.map(|(_, value)| shown(owner.0, value)),
@@ -290,19 +290,6 @@ async fn first_row(views: &dyn ViewOwners, (table, owner): Owner) -> Result<Opti
     let (from, to) = (Bound::Unbounded, Bound::Unbounded);
     let page = views.scan(Scan { table, owner, from, to, reverse: false, limit: 1 }).await?;
     Ok(page.into_iter().next())
-}
-
-fn table_name(table: Table) -> &'static str {
-    match table {
-        Table::Conversations => "conversation",
-        Table::Members => "members",
-        Table::UserConversations => "conversations",
-        Table::Entries => "entries",
-        Table::MessageIndex => "messages",
-        Table::Inbox => "inbox",
-        Table::Users => "user",
-        Table::Usernames => "usernames",
-    }
 }
 
 fn row_name(table: Table, sort: &Bytes) -> String {

@@ -1,27 +1,17 @@
 //! What was recorded, as every consumer reads it: records whose source was reached before are dropped.
 
-use bytes::{Buf, Bytes};
-use prost::{
-    Message,
-    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
-};
+use bytes::Bytes;
 use tidings_ingest::{Log, StoredRecord};
 use tidings_schemas::{topics::Topic, wire::Source};
 
-use crate::scan::{Scan, ScanError};
+use crate::{
+    derived,
+    scan::{Scan, ScanError},
+};
 
-/// The source that a record of a derived topic names, without decoding the rest; `None` for what is no such record.
+/// The source that a record of a derived topic names; `None` for what is no such record.
 pub(crate) fn source(value: &Bytes) -> Option<Source> {
-    let mut rest = &value[..];
-    while rest.has_remaining() {
-        let (number, wire_type) = decode_key(&mut rest).ok()?;
-        if number == 1 && wire_type == WireType::LengthDelimited {
-            let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
-            return Source::decode(rest.get(..length)?).ok();
-        }
-        skip_field(wire_type, number, &mut rest, DecodeContext::default()).ok()?;
-    }
-    None
+    derived::source(value, derived::SOURCE)
 }
 
 /// A record that stands in the log.

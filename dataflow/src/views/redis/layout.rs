@@ -42,7 +42,7 @@ impl Names {
     /// The key that holds the rows of an owner.
     pub(super) fn rows(&self, table: Table, owner: u128) -> String {
         // Every owner is 128 bits, shown as an id.
-        format!("{}:{}:{{{}}}", self.prefix, table_name(table), ConversationId(owner))
+        format!("{}:{}:{{{}}}", self.prefix, table.name(), ConversationId(owner))
     }
 
     /// What all names begin with.
@@ -53,19 +53,6 @@ impl Names {
     /// What the keys of all rows match.
     pub(super) fn all_rows(&self) -> String {
         format!("{}:*:{{*}}", self.prefix)
-    }
-}
-
-pub(super) fn table_name(table: Table) -> &'static str {
-    match table {
-        Table::Conversations => "conversation",
-        Table::Members => "members",
-        Table::UserConversations => "conversations",
-        Table::Entries => "entries",
-        Table::MessageIndex => "messages",
-        Table::Inbox => "inbox",
-        Table::Users => "user",
-        Table::Usernames => "usernames",
     }
 }
 

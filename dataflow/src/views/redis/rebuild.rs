@@ -148,7 +148,7 @@ impl layout::Names {
     pub(super) fn owner_of(&self, key: &str) -> Option<(Table, u128)> {
         let rest = key.strip_prefix(self.prefix())?.strip_prefix(':')?;
         let (table, owner) = rest.split_once(':')?;
-        let table = Table::ALL.into_iter().find(|known| layout::table_name(*known) == table)?;
+        let table = Table::ALL.into_iter().find(|known| known.name() == table)?;
         let owner: ConversationId = owner.strip_prefix('{')?.strip_suffix('}')?.parse().ok()?;
         Some((table, owner.0))
     }
