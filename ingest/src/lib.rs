@@ -3,7 +3,7 @@
 //! - [`log`]: the port. [`Log`] appends and opens readers, [`LogReader`] reads one partition from an offset.
 //! - [`error`]: why an append or a read was refused, with the code that a client sees.
 //! - [`embedded`]: the implementation that needs nothing but a directory. [`kafka`]: the one for many processes.
-//! - [`settings`]: what the settings of both have in common.
+//! - [`settings`], [`collector`]: what the settings, and the metrics, of both have in common.
 //! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`]. [`waiting`]: for callers
 //!   with a thread of their own.
 //! - [`group`]: which process does what. [`Groups`] are joined, a [`Membership`] says what is one's own.
@@ -11,6 +11,7 @@
 //! - `conformance` (a feature): what every implementation must pass.
 
 pub mod asynchronous;
+mod collector;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod embedded;

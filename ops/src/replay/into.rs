@@ -301,12 +301,7 @@ impl Playing<'_> {
             }
         }
         self.plan.target_log_id = Some(target_log_id);
-        let counts = Partitions {
-            conversations: target.log.partitions(Topic::Events),
-            recipients: target.log.partitions(Topic::Inbox),
-            edges: target.log.partitions(Topic::Deliveries),
-            directory: target.log.partitions(Topic::Directory),
-        };
+        let counts = target.log.partition_counts();
         let source = Arc::clone(&self.source.log);
         let mut history = self.history(&*source, counts)?;
         let bar = progress::Shown(progress::bar("records", self.total()));
