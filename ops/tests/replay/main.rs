@@ -5,6 +5,7 @@
 
 #[path = "../../../ingest/tests/support/broker.rs"]
 mod broker;
+mod chats;
 mod copies;
 mod diff;
 mod dump;
