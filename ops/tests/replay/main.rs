@@ -14,5 +14,6 @@ mod harness;
 mod kafka;
 mod past;
 mod rebuild;
+mod sql;
 mod tool;
 mod verify;
