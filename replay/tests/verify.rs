@@ -92,7 +92,20 @@ async fn made(runs: usize) -> (TempDir, Held) {
 
 fn verify(log: &dyn Log, is_complete: bool) -> Result<Report, VerifyError> {
     let config = host_config();
-    Verify { log, checkpoints: None, config: &config, is_complete, kept_max: 5, threads: 2, progress: &|_| {} }.run()
+    // Each shard alone; both side by side; and with so little room that one leaves the other now and then, or at once.
+    let ways = [(2, usize::MAX), (1, usize::MAX), (1, 20_000), (1, 0)];
+    let mut reports = ways.map(|(threads, put_by_bytes_max)| {
+        let (kept_max, progress) = (5, &|_| {});
+        Verify { log, checkpoints: None, config: &config, is_complete, kept_max, threads, put_by_bytes_max, progress }
+            .run()
+    });
+    if let [Ok(alone), others @ ..] = &reports {
+        for other in others.iter().map(|other| other.as_ref().unwrap()) {
+            assert_eq!(other.streams, alone.streams);
+            assert_eq!(format!("{:?}", other.differences), format!("{:?}", alone.differences));
+        }
+    }
+    std::mem::replace(&mut reports[0], Ok(Report::default()))
 }
 
 fn agreeing(report: &Report, topic: Topic) -> u64 {

@@ -5,7 +5,7 @@ use std::thread;
 /// How to work, from the command line.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct WorkArgs {
-    /// Partitions at a time. Left out: as many as the machine has cores.
+    /// Threads, each with partitions of its own. Left out: as many as the machine has cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
     /// Only say what would be read.

@@ -17,6 +17,7 @@ use tidings_replay::{
 };
 use tidings_schemas::{
     clock::{Clock, SystemClock},
+    limits::VERIFY_PUT_BY_BYTES_MAX,
     topics::Topic,
 };
 
@@ -80,6 +81,7 @@ pub fn run(args: &VerifyArgs) -> Outcome {
         is_complete: args.complete,
         kept_max: args.show,
         threads: args.work.threads(),
+        put_by_bytes_max: VERIFY_PUT_BY_BYTES_MAX,
         progress: &|count| bar.0.inc(count),
     };
     let report = verify.run()?;
