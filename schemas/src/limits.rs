@@ -122,6 +122,10 @@ pub const REPLAY_DIRECT_CHATS_MAX: usize = 8 * 1024 * 1024;
 /// Records of one partition that verification keeps in mind to say that they are out of order, not missing. Over: they are
 /// counted as missing.
 pub const VERIFY_REMEMBERED_MAX: usize = 65_536;
+/// Shards that a thread of verification takes through side by side, all with their state in memory, to read `fanout` once.
+pub const VERIFY_TOGETHER_MAX: usize = 16;
+/// Bytes of `fanout` that a thread of verification puts by for another of them. Over: one reads on alone.
+pub const VERIFY_PUT_BY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How far from its inbox record a push is looked for when an event is traced. Pushed later: it is not found.
 pub const TRACE_PUSH_DELAY_MAX: Duration = Duration::from_secs(10);
 /// Events that a derivation takes through the stages in one turn.
