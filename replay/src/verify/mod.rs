@@ -30,7 +30,7 @@ use tidings_dataflow::{
 use tidings_ingest::{Log, LogError, NewRecord, StoredRecord};
 use tidings_schemas::{
     limits::VERIFY_TOGETHER_MAX,
-    topics::{Partitions, Topic},
+    topics::Topic,
 };
 
 pub(crate) use recorded::source;
@@ -276,15 +276,5 @@ impl Verify<'_> {
         whole.streams.sort_by_key(|stream| (stream.topic, stream.partition, stream.source));
         whole.differences.sort_by_key(|found| (found.topic, found.partition, found.of, found.source));
         Ok(whole)
-    }
-
-    fn partitions(&self) -> Partitions {
-        let count = |topic| self.log.partitions(topic);
-        Partitions {
-            conversations: count(Topic::Events),
-            recipients: count(Topic::Fanout),
-            edges: count(Topic::Deliveries),
-            directory: count(Topic::Directory),
-        }
     }
 }

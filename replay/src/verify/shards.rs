@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
                 streams.push(Compared::open(log, reading, place, (input, id.partition), from, verify.kept_max)?);
             }
             let inputs = Scan::new(log, input, id.partition, from..u64::MAX)?;
-            let shard = SoloShard::build(id, verify.config, verify.partitions(), &state)?;
+            let shard = SoloShard::build(id, verify.config, verify.log.partition_counts(), &state)?;
             let (strays, shared) = (Strays::new(verify, id), shared.clone());
             runs.push(Self { id, input, from, reached: from, inputs, streams, shared, strays, shard, is_done: false });
         }
