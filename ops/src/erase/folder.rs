@@ -148,7 +148,7 @@ impl Folder {
         let rewritten: Rewritten = rewritten.code(Code::Target)?;
         drop(bar);
         if let Some(archive) = &archive {
-            runtime.block_on(archive.erase(&users)).code(Code::Target)?;
+            runtime.block_on(archive.erase_alone(&users)).code(Code::Target)?;
         }
         let folder = data.join("views");
         views::rewrite(&folder, log_id, &settings.views, |table, value| rules.row(table, value)).code(Code::Target)?;
