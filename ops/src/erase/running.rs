@@ -97,7 +97,11 @@ impl<'a> Turn<'a> {
         stream.write_all(line.as_bytes()).map_err(failed)?;
         let mut answers = BufReader::new(stream);
         let mut line = String::new();
-        answers.read_line(&mut line).map_err(failed)?;
+        if answers.read_line(&mut line).map_err(failed)? == 0 {
+            // It was about to end anyway.
+            until_free(self.data);
+            return Ok(());
+        }
         let process = match serde_json::from_str(&line) {
             Ok(Answer::SteppingAside { process }) => process,
             Ok(Answer::Failed { error, .. }) => return Err(Failure::new(Code::Target, error)),
@@ -206,7 +210,7 @@ fn check_owner(data: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let what = format!("{} is of user {owner}, who could not read what user {own} writes there", data.display());
-    Err(Failure::new(Code::Usage, what + " (run it as that user; systemd: start tidings-erase.service, or the like)"))
+    Err(Failure::new(Code::Usage, what + " (run it as that user; with systemd: see docs/ERASURE.md)"))
 }
 
 /// Whether there is such a process, and it has not ended.
