@@ -4,7 +4,7 @@
 
 mod archive;
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use archive::{engine, open, sql};
 use tidings_dataflow::archive::{
@@ -13,7 +13,7 @@ use tidings_dataflow::archive::{
     libchdb::configuration::EngineConfiguration,
     store::EntriesQuery,
 };
-use tidings_schemas::wire;
+use tidings_schemas::{ids::UserId, wire};
 
 macro_rules! conforms {
     ($($name:ident),+ $(,)?) => {
@@ -99,6 +99,28 @@ async fn an_insert_that_was_begun_adds_only_what_is_missing() {
     archive.insert(all).await.unwrap();
     assert_eq!(sql("tidings_begun", "SELECT count(), uniqExact(seq) FROM timeline_entries"), "10\t10\n");
     assert_eq!(sql("tidings_begun", "SHOW TABLES LIKE '%_again_%'"), "");
+}
+
+#[tokio::test]
+async fn alone_the_old_parts_are_gone_within_seconds_and_settings_are_as_they_were() {
+    let archive = open("tidings_alone").await;
+    let entries = (1..=3).map(|seq| entry(conversation(1), seq, &text("to be erased")));
+    let records: Vec<_> =
+        entries.map(|entry| wire::TimelineRecord { entries: vec![entry], ..Default::default() }).collect();
+    for (offset, record) in records.iter().enumerate() {
+        archive.insert(timeline_batch(0, offset as u64, std::slice::from_ref(record))).await.unwrap();
+    }
+    let made = |table: &str| sql("tidings_alone", &format!("SHOW CREATE TABLE {table}"));
+    let (before, sender) = (made("timeline_entries"), UserId::from(records[0].entries[0].sender_id.unwrap()));
+    // By itself the engine's cleaning takes half a minute and more.
+    let erased = tokio::time::timeout(Duration::from_secs(20), archive.erase_alone(&[sender])).await.unwrap().unwrap();
+    assert_eq!(erased[0].rows, 3, "{erased:?}");
+    let parts = "SELECT countIf(active) > 0, countIf(NOT active) FROM system.parts WHERE database = 'tidings_alone' \
+                 AND table = 'timeline_entries'";
+    assert_eq!(sql("tidings_alone", parts), "1\t0\n");
+    assert_eq!(sql("tidings_alone", "SELECT count(), countIf(text = '') FROM timeline_entries"), "3\t3\n");
+    assert_eq!(made("timeline_entries"), before);
+    assert_eq!(archive.erase_alone(&[sender]).await.unwrap()[0].rows, 0);
 }
 
 #[tokio::test]

@@ -379,6 +379,11 @@ pub const ERASURE_NEEDLES_MAX: usize = 10_000;
 pub const ERASURE_NEEDLE_BYTES: std::ops::RangeInclusive<usize> = 8..=64;
 /// Users who are erased in one run.
 pub const ERASURE_USERS_MAX: usize = 1_000;
+/// How long `tidings erase` waits for a program to step aside (it may take [`DRAIN_TIMEOUT`] and more), and then for it to be
+/// back. Then: it says so and ends; the program goes on by itself.
+pub const STEP_ASIDE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the locks of a process that has ended may take to be free. Then: opening the stores says who has them.
+pub const STORE_LOCKS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the archive may take to rewrite what holds erased rows.
 pub const ERASURE_ARCHIVE_TIMEOUT: Duration = Duration::from_secs(6 * 60 * 60);
 /// How often the archive takes the content of deleted messages out of its rows: at the latest so long after the deletion, and

@@ -2,13 +2,16 @@
 //! rows stay, with their places, ids and times.
 //!
 //! A mutation writes each part anew that has such a row, in the background and at a low priority; the old parts, which
-//! still hold the content, are then removed at once, and not after the engine's usual eight minutes.
+//! still hold the content, are then removed as soon as can be, and not after the engine's usual eight minutes. Whoever
+//! removes them sleeps while nothing is written, and is awake when a table is opened: so where nobody else uses the
+//! tables, they are detached and attached, and the old parts are gone a second later (seen with 26.7: 280 in 0.9 s).
 
 use std::{fmt::Write as _, time::Duration};
 
 use tidings_schemas::{ids::UserId, limits::ERASURE_ARCHIVE_TIMEOUT};
 
 use super::{
+    embedded::EmbeddedArchive,
     row_binary::RowBinaryReader,
     sql::{Sql, SqlArchive},
     store::ArchiveError,
@@ -27,6 +30,15 @@ const SETTINGS: [(&str, u32); 5] = [
     ("cleanup_delay_period_random_add", 0),
     ("max_cleanup_delay_period", 1),
 ];
+
+/// Who else uses the tables while something is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    /// Readers and writers, who must notice nothing.
+    Others,
+    /// Nobody: the tables may be away for a moment.
+    Nobody,
+}
 
 /// What was found in a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +125,11 @@ impl<S: Sql> SqlArchive<S> {
     }
 
     /// Takes it out, and waits until it is on the disk no longer. Can be repeated after any failure.
-    pub(super) async fn erase_content(&self, users: &[UserId]) -> Result<Vec<ErasedTable>, ArchiveError> {
+    pub(super) async fn erase_content(
+        &self,
+        users: &[UserId],
+        company: Company,
+    ) -> Result<Vec<ErasedTable>, ArchiveError> {
         let found = self.erasable(users).await?;
         for (content, found) in CONTENTS.iter().zip(&found) {
             let Some(condition) = content.condition(users) else { continue };
@@ -125,9 +141,7 @@ impl<S: Sql> SqlArchive<S> {
             // Also when an attempt before this one has begun it.
             self.until_mutated(content.table).await?;
         }
-        for (content, _) in CONTENTS.iter().zip(&found) {
-            self.drop_old_parts(content.table).await?;
-        }
+        self.drop_old_parts(company).await?;
         Ok(found)
     }
 
@@ -154,18 +168,47 @@ impl<S: Sql> SqlArchive<S> {
     }
 
     /// Parts that were replaced are removed from the disk.
-    async fn drop_old_parts(&self, table: &str) -> Result<(), ArchiveError> {
+    async fn drop_old_parts(&self, company: Company) -> Result<(), ArchiveError> {
         // Those that other writers replace meanwhile hold nothing that is to go.
         let now = self.count("SELECT toUInt64(now())".to_owned()).await?;
-        if self.old_parts(table, now).await? == 0 {
-            return Ok(());
+        let mut tables = Vec::new();
+        for Content { table, .. } in &CONTENTS {
+            if company == Company::Nobody {
+                self.until_loaded(table).await?;
+            }
+            if self.old_parts(table, now).await? > 0 {
+                tables.push(*table);
+            }
         }
-        let set: Vec<String> = SETTINGS.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        let outcome = self.drop_old_parts_of(&tables, now, company).await;
         let reset: Vec<&str> = SETTINGS.iter().map(|(name, _)| *name).collect();
-        self.sql.run(format!("ALTER TABLE {table} MODIFY SETTING {}", set.join(", "))).await?;
-        let outcome = self.until_dropped(table, now).await;
-        self.sql.run(format!("ALTER TABLE {table} RESET SETTING {}", reset.join(", "))).await?;
+        for table in tables {
+            self.sql.run(format!("ALTER TABLE {table} RESET SETTING {}", reset.join(", "))).await?;
+        }
         outcome
+    }
+
+    async fn drop_old_parts_of(&self, tables: &[&str], now: u64, company: Company) -> Result<(), ArchiveError> {
+        let set: Vec<String> = SETTINGS.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        for table in tables {
+            self.sql.run(format!("ALTER TABLE {table} MODIFY SETTING {}", set.join(", "))).await?;
+            if company == Company::Nobody {
+                // Not PERMANENTLY: should the process end in between, the engine attaches it at its next start.
+                self.sql.run(format!("DETACH TABLE {table} SYNC")).await?;
+                self.sql.run(format!("ATTACH TABLE {table}")).await?;
+                self.until_loaded(table).await?;
+            }
+        }
+        for table in tables {
+            self.until_dropped(table, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the engine knows all parts of a table: those that were replaced it loads in the background, after the
+    /// table is open, and until then it names none of them.
+    async fn until_loaded(&self, table: &str) -> Result<(), ArchiveError> {
+        self.sql.run(format!("SYSTEM WAIT LOADING PARTS {table}")).await.map(drop)
     }
 
     async fn until_dropped(&self, table: &str, replaced_before: u64) -> Result<(), ArchiveError> {
@@ -217,6 +260,17 @@ impl<S: Sql> SqlArchive<S> {
     async fn count(&self, sql: String) -> Result<u64, ArchiveError> {
         let answer = self.sql.run(sql).await?;
         Ok(RowBinaryReader::new(&answer).u64()?)
+    }
+}
+
+impl EmbeddedArchive {
+    /// As [`Archive::erase`](super::Archive::erase), in seconds, where nobody else uses the archive: its tables are away for
+    /// a moment.
+    ///
+    /// # Errors
+    /// The archive's.
+    pub async fn erase_alone(&self, users: &[UserId]) -> Result<Vec<ErasedTable>, ArchiveError> {
+        self.erase_content(users, Company::Nobody).await
     }
 }
 

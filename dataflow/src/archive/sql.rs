@@ -28,7 +28,7 @@ use tidings_schemas::{
 };
 
 use super::{
-    erasure::ErasedTable,
+    erasure::{Company, ErasedTable},
     migrations::{self, AGEING_TABLES, CREATE_MIGRATIONS_TABLE},
     row_binary::{RowBinaryError, RowBinaryReader, RowBinaryWriter},
     rows,
@@ -333,7 +333,7 @@ impl<S: Sql> Archive for SqlArchive<S> {
     }
 
     async fn erase(&self, users: &[UserId]) -> Result<Vec<ErasedTable>, ArchiveError> {
-        self.erase_content(users).await
+        self.erase_content(users, Company::Others).await
     }
 
     async fn summarize(&self) -> Result<u64, ArchiveError> {

@@ -55,9 +55,21 @@ pub(super) struct Before {
     pub(super) tables: Vec<ErasedTable>,
     /// The texts themselves.
     pub(super) needles: Needles,
+    /// Views and archive were not looked at: the program that runs has them open.
+    pub(super) is_of_log_alone: bool,
 }
 
 impl Before {
+    /// What there is in the log, which may be in use.
+    ///
+    /// # Errors
+    /// Something cannot be read.
+    pub(super) fn of_log(log: &dyn Log, named: &[Erasing]) -> Result<Self, Failure> {
+        let rules = rules(log, &users_of(named), || {})?;
+        let (topics, needles) = (holding(log, &rules)?, needles(log, &rules)?);
+        Ok(Self { topics, view_rows: 0, tables: Vec::new(), needles, is_of_log_alone: true })
+    }
+
     pub(super) fn log_records(&self) -> u64 {
         self.topics.iter().map(|(_, _, holding)| holding).sum()
     }
@@ -111,6 +123,7 @@ impl Folder {
             view_rows: in_views(&self.settings, log.log_id(), &rules, |_| false)?.0,
             tables: self.tables(&rules)?,
             needles: needles(log, &rules)?,
+            is_of_log_alone: false,
         })
     }
 
@@ -148,7 +161,7 @@ impl Folder {
         let rewritten: Rewritten = rewritten.code(Code::Target)?;
         drop(bar);
         if let Some(archive) = &archive {
-            runtime.block_on(archive.erase(&users)).code(Code::Target)?;
+            runtime.block_on(archive.erase_alone(&users)).code(Code::Target)?;
         }
         let folder = data.join("views");
         views::rewrite(&folder, log_id, &settings.views, |table, value| rules.row(table, value)).code(Code::Target)?;
@@ -170,6 +183,7 @@ impl Folder {
             data: data.display().to_string(),
             users: named.iter().map(|erasing| erasing.user.to_string()).collect(),
             is_dry_run: false,
+            is_of_log_alone: false,
             announced,
             log_records_rewritten: rewritten.changed,
             log_files_rewritten: rewritten.files,

@@ -3,15 +3,17 @@
 //!
 //! - [`announce`]: what is said on the log, so that everything derived from it knows. [`folder`]: what is then taken out of a
 //!   data folder. [`search`]: looking whether anything is left. [`report`]: what was found before and after.
+//! - [`running`]: the program that runs on the folder steps aside meanwhile.
 
 mod announce;
 mod folder;
 mod report;
+mod running;
 mod search;
 
 use std::{
     io::{BufRead, IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -19,7 +21,11 @@ use tidings_ingest::ReadOnlyLog;
 use tidings_replay::erasure::{Erasing, erasing};
 use tidings_schemas::limits::ERASURE_USERS_MAX;
 
-use self::{folder::Folder, report::Report};
+use self::{
+    folder::{Before, Folder},
+    report::Report,
+    running::{Back, Turn},
+};
 use crate::{
     config::{ArchiveKind, LogKind, Settings, SettingsArgs, ViewsKind},
     replay::exit::{self, Code, Failure, Outcome, WithCode},
@@ -29,12 +35,12 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct EraseArgs {
     /// Users: names, or ids. Their accounts end, their names are free again, what they wrote is deleted.
-    #[arg(value_name = "USER", required_unless_present = "deleted")]
+    #[arg(value_name = "USER", required_unless_present_any = ["deleted", "back"])]
     pub users: Vec<String>,
     /// Erase the content of messages that were deleted, and finish what was interrupted. (Every run does that, too.)
     #[arg(long)]
     pub deleted: bool,
-    /// The data folder, on which no `tidings up` may run.
+    /// The data folder. A `tidings up` that runs on it steps aside meanwhile, and comes back by itself.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// A TOML file with settings, as for `tidings up`.
@@ -52,15 +58,31 @@ pub struct EraseArgs {
     /// The report as JSON.
     #[arg(long)]
     pub json: bool,
+    /// The end of an erasure: wait for the program that has stepped aside.
+    #[arg(long, hide = true, requires = "data")]
+    pub back: Option<Back>,
 }
 
 /// Erases. The exit code is 0 only when nothing of what was erased is found any more; 1: something is found, or damage; 2:
 /// the command line asks for what cannot be; 3 and 4: the folder cannot be read, or written.
 pub fn run(args: &EraseArgs) -> ExitCode {
-    exit::code(erase(args))
+    if let (Some(back), Some(data)) = (args.back, &args.data) {
+        return back.wait(data);
+    }
+    let settings = match settings(args) {
+        Ok(settings) => settings,
+        Err(failure) => return exit::code(Err(failure)),
+    };
+    let data = settings.node.data.clone();
+    let mut turn = None;
+    let code = exit::code(erase(args, settings, &data, &mut turn));
+    match turn {
+        Some(turn) => turn.give_back(code),
+        None => code,
+    }
 }
 
-fn erase(args: &EraseArgs) -> Outcome {
+fn settings(args: &EraseArgs) -> Result<Settings, Failure> {
     let settings = SettingsArgs { config: args.config.clone(), set: args.set.clone(), check: false };
     let mut settings = Settings::read(&settings).code(Code::Usage)?;
     if let Some(data) = &args.data {
@@ -78,17 +100,36 @@ fn erase(args: &EraseArgs) -> Outcome {
         let what = format!("{} users are more than the {ERASURE_USERS_MAX} of one run", args.users.len());
         return Err(Failure::new(Code::Usage, what + " (erase them in several)"));
     }
-    let directory = settings.node.data.join("log");
+    Ok(settings)
+}
+
+/// Erases from a data folder. `turn`: the folder's lock, once it is taken.
+fn erase<'a>(args: &EraseArgs, settings: Settings, data: &'a Path, turn: &mut Option<Turn<'a>>) -> Outcome {
+    let directory = data.join("log");
     let named = {
         let log = ReadOnlyLog::open(&directory)?;
         named(&erasing(&log, &args.users)?, &args.users)?
     };
+    let mut is_meant = args.yes;
+    if running::is_running(data) && (args.dry_run || !args.yes) {
+        // It stays where it is until the answer is yes.
+        let before = Before::of_log(&ReadOnlyLog::open(&directory)?, &named)?;
+        if args.dry_run {
+            return Report::planned(data, &named, before).show(args.json);
+        }
+        confirm(&args.users, &before)?;
+        is_meant = true;
+    }
+    let turn = turn.insert(Turn::take(data)?);
+    if is_meant && !args.dry_run {
+        turn.step_aside()?;
+    }
     let folder = Folder::open(settings)?;
     let before = folder.look(&named)?;
     if args.dry_run {
-        return Report::planned(&folder, &named, before).show(args.json);
+        return Report::planned(data, &named, before).show(args.json);
     }
-    if !args.yes {
+    if !is_meant {
         confirm(&args.users, &before)?;
     }
     let report = folder.erase(&named, before)?;
@@ -116,7 +157,7 @@ fn named(found: &[Option<Erasing>], asked: &[String]) -> Result<Vec<Erasing>, Fa
 }
 
 /// What cannot be undone is asked for twice.
-fn confirm(users: &[String], before: &folder::Before) -> Outcome {
+fn confirm(users: &[String], before: &Before) -> Outcome {
     let refused =
         |what: &str| Err(Failure::new(Code::Usage, format!("{what} (say --yes to go on without being asked)")));
     if !std::io::stdin().is_terminal() {
@@ -128,13 +169,20 @@ fn confirm(users: &[String], before: &folder::Before) -> Outcome {
         users => (format!("{} users", users.len()), "erase"),
     };
     let mut stderr = std::io::stderr();
-    let question = format!(
-        "This erases {whom}: {} records of the log, {} rows of the views, {} rows of the archive. It cannot be undone.\n\
-         Type {expected:?} to go on: ",
-        before.log_records(),
-        before.view_rows,
-        before.archive_rows()
-    );
+    let records = before.log_records();
+    let what = if before.is_of_log_alone {
+        format!(
+            "{records} records of the log, and what views and archive have of them, which are counted when the program \
+             that runs on the folder has stepped aside. It comes back by itself"
+        )
+    } else {
+        format!(
+            "{records} records of the log, {} rows of the views, {} rows of the archive",
+            before.view_rows,
+            before.archive_rows()
+        )
+    };
+    let question = format!("This erases {whom}: {what}. It cannot be undone.\nType {expected:?} to go on: ");
     // A terminal that is gone gives no answer either.
     let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
     let mut answer = String::new();

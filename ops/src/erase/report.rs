@@ -1,12 +1,11 @@
 //! What was found before and after, place by place.
 
+use std::path::Path;
+
 use serde::Serialize;
 use tidings_replay::erasure::Erasing;
 
-use super::{
-    announce::Announced,
-    folder::{Before, Folder},
-};
+use super::{announce::Announced, folder::Before};
 use crate::replay::exit::{Code, Outcome, WithCode};
 
 /// A topic of the log, the views, or a table of the archive.
@@ -36,6 +35,8 @@ pub(super) struct Report {
     /// Ids: their names are gone.
     pub(super) users: Vec<String>,
     pub(super) is_dry_run: bool,
+    /// Views and archive were not looked at: the program that runs has them open.
+    pub(super) is_of_log_alone: bool,
     pub(super) announced: Announced,
     pub(super) log_records_rewritten: u64,
     pub(super) log_files_rewritten: u64,
@@ -55,18 +56,21 @@ pub(super) struct Report {
 
 impl Report {
     /// What would be done.
-    pub(super) fn planned(folder: &Folder, named: &[Erasing], before: Before) -> Self {
+    pub(super) fn planned(data: &Path, named: &[Erasing], before: Before) -> Self {
         let topics = before.topics.iter();
         let mut places: Vec<Place> = topics
             .map(|(topic, records, held)| Place::new(format!("log {}", topic.name()), Some(*records), *held, *held, 0))
             .collect();
-        places.push(Place::new("views".to_owned(), None, before.view_rows, before.view_rows, 0));
+        if !before.is_of_log_alone {
+            places.push(Place::new("views".to_owned(), None, before.view_rows, before.view_rows, 0));
+        }
         let tables = before.tables.iter();
         places.extend(tables.map(|of| Place::new(format!("archive {}", of.table), None, of.rows, of.rows, 0)));
         Self {
-            data: folder.data().display().to_string(),
+            data: data.display().to_string(),
             users: named.iter().map(|erasing| erasing.user.to_string()).collect(),
             is_dry_run: true,
+            is_of_log_alone: before.is_of_log_alone,
             announced: Announced::default(),
             log_records_rewritten: 0,
             log_files_rewritten: 0,
@@ -112,6 +116,9 @@ impl Report {
             println!("{:28} {records:>12} {held:>12} {holds:>12} {found:>12}", place.place);
         }
         if self.is_dry_run {
+            if self.is_of_log_alone {
+                println!("views and archive were not counted: the program that runs on the folder has them open");
+            }
             println!("nothing was changed");
             return Ok(());
         }

@@ -27,7 +27,7 @@ use tidings_ingest::Log;
 use tidings_schemas::clock::{Clock, Entropy, SystemClock, SystemEntropy};
 
 use super::{
-    admin::Admin,
+    admin::{Admin, Leaving},
     archive::{ArchiveProjection, OpenArchive},
     edge::RunningEdge,
     health::Health,
@@ -58,8 +58,8 @@ pub(super) struct Node {
     stopping: Arc<AtomicBool>,
 }
 
-/// Starts these roles, in the running runtime.
-pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
+/// Starts these roles, in the running runtime. `leaving`: how administrators have it step aside.
+pub(super) async fn start(settings: Settings, roles: Roles, leaving: Leaving) -> Result<Node> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let data = settings.node.data.clone();
@@ -167,7 +167,7 @@ pub(super) async fn start(settings: Settings, roles: Roles) -> Result<Node> {
             projection: projection_config,
             is_alone: false,
         };
-        Admin::start(&data, job)
+        Admin::start(&data, job, leaving)
     });
     Ok(Node { admin, data, edge, probes, members, archive_projection, archive, projection, host, views, log, stopping })
 }

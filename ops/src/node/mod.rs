@@ -2,11 +2,12 @@
 //!
 //! - [`assembly`]: puts the parts together, in the order in which they need each other, and takes them down in reverse.
 //! - [`roles`]: which parts. [`ownership`]: which partitions, in a fleet. [`log`], [`views`], [`archive`]: the three stores by their settings, and what writes them.
-//! - [`admin`]: what an administrator asks of the program while it runs.
+//! - [`admin`]: what an administrator asks of the program while it runs. [`aside`]: going from the data folder for a while.
 //! - [`edge`]: the edge with its lease. [`history`]: the archive as the edge reads it. [`health`]: readiness and metrics.
 
 pub(crate) mod admin;
 mod archive;
+pub(crate) mod aside;
 mod assembly;
 mod edge;
 mod health;
@@ -23,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 pub(crate) use self::archive::SQL_ADDRESS_FILE;
-use crate::config::{NodeConfig, Settings, SettingsArgs};
+use crate::config::{LogKind, NodeConfig, Settings, SettingsArgs};
 
 pub use roles::Roles;
 
@@ -61,20 +62,59 @@ pub fn run(args: &NodeArgs, roles: Roles) -> Result<()> {
         runtime.worker_threads(settings.node.threads);
     }
     let runtime = runtime.enable_all().build().context("cannot start threads")?;
-    let failure = runtime.block_on(async {
-        let mut node = assembly::start(settings, roles).await?;
-        say_where_to_look(&node);
-        let failure = tokio::select! {
-            stopped = stop_signal() => stopped.map(|()| None)?,
-            failure = node.failure() => Some(failure),
+    let ended = runtime.block_on(live(settings, roles, &args.settings))?;
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::StoppedEarly => {
+            // What was being opened may take its time, and is not needed.
+            runtime.shutdown_background();
+            Ok(())
+        }
+        Ended::Failed(failure) => bail!("{failure}"),
+    }
+}
+
+/// How a life ended.
+enum Ended {
+    /// By a signal.
+    Stopped,
+    /// By a signal, before everything had started.
+    StoppedEarly,
+    /// A part of it failed, for this reason.
+    Failed(String),
+}
+
+/// From the start to the end.
+async fn live(settings: Settings, roles: Roles, args: &SettingsArgs) -> Result<Ended> {
+    let mut stop = tokio::spawn(stop_signal());
+    let (leaving, mut asked) = aside::leaving(args);
+    let starting = async {
+        // Until all stores are open, and the program can be asked.
+        let _turn = match settings.node.log {
+            LogKind::Embedded => Some(aside::turn(&settings.node.data).await?),
+            LogKind::Kafka => None,
         };
-        tracing::info!("going away");
-        node.shutdown().await;
-        anyhow::Ok(failure)
-    })?;
-    match failure {
-        None => Ok(()),
-        Some(failure) => bail!("{failure}"),
+        assembly::start(settings, roles, leaving).await
+    };
+    let mut node = tokio::select! {
+        stopped = &mut stop => return stopped.context("waiting for signals failed")?.map(|()| Ended::StoppedEarly),
+        node = starting => node?,
+    };
+    say_where_to_look(&node);
+    let (ended, asker) = tokio::select! {
+        stopped = &mut stop => (stopped.context("waiting for signals failed")?.map(|()| Ended::Stopped)?, None),
+        failure = node.failure() => (Ended::Failed(failure), None),
+        Some(asker) = asked.recv() => (Ended::Stopped, Some(asker)),
+    };
+    match asker {
+        None => tracing::info!("going away"),
+        Some(_) => tracing::warn!("stepping aside: something is to be erased from the data folder"),
+    }
+    node.shutdown().await;
+    match asker {
+        // Whoever wants it to end while it goes wants it to stay away.
+        Some(asker) if !stop.is_finished() => Err(aside::start_again(asker)),
+        _ => Ok(ended),
     }
 }
 

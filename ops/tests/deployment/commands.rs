@@ -22,9 +22,12 @@ fn check(line: &Line) -> Result<(), String> {
         program.env_remove(name);
     }
     program.args(line.args.iter().map(|arg| if arg == "/etc/tidings/tidings.toml" { &config } else { arg }));
-    program.arg("--check").envs(line.environment.iter().cloned());
+    // One that runs once is tried where there is nothing to work on: a wrong command line or setting has a code of its own.
+    let runs_once = line.args[0] == "erase";
+    program.arg(if runs_once { "--dry-run" } else { "--check" }).envs(line.environment.iter().cloned());
     let ended = program.output().unwrap();
-    if ended.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ended.stderr).into_owned()) }
+    let is_accepted = if runs_once { ended.status.code() == Some(3) } else { ended.status.success() };
+    if is_accepted { Ok(()) } else { Err(String::from_utf8_lossy(&ended.stderr).into_owned()) }
 }
 
 /// Those of compose.yaml.
@@ -88,7 +91,10 @@ fn of_systemd() -> Vec<Line> {
             whence: format!("systemd {name}"),
             args: args.collect(),
             environment,
-            config: if name == "tidings.service" { "ops/bench.toml" } else { "ops/systemd/tidings.toml" },
+            config: match name.as_str() {
+                "tidings.service" | "tidings-erase.service" => "ops/bench.toml",
+                _ => "ops/systemd/tidings.toml",
+            },
         });
     }
     lines
@@ -141,6 +147,15 @@ fn the_check_finds_what_is_wrong() {
     let mut unknown = line(("HOME", "/"));
     unknown.args.push("--no-such-flag".to_owned());
     assert!(check(&unknown).is_err());
+    let erase = |arguments: &str| Line {
+        whence: String::new(),
+        args: arguments.split(' ').map(str::to_owned).collect(),
+        environment: Vec::new(),
+        config: "ops/bench.toml",
+    };
+    assert_eq!(check(&erase("erase --deleted --data /nowhere")), Ok(()));
+    assert!(check(&erase("erase --data /nowhere")).is_err());
+    assert!(check(&erase("erase --deleted --data /nowhere --set node.no_such_setting=1")).is_err());
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod erased;
 mod harness;
 #[path = "../replay/tool.rs"]
 mod replay;
+mod running;
 mod tool;

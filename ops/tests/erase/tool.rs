@@ -48,7 +48,9 @@ pub(crate) fn files_with(folder: &Path, bytes: &str) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes.as_bytes()) {
+            } else if path.is_file()
+                && fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes.as_bytes())
+            {
                 found.push(path);
             }
         }

@@ -93,13 +93,24 @@ impl Server {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.process.try_wait().unwrap()
+    }
+
     /// Starts it again on the same data and port.
     pub(crate) async fn restart(&mut self) {
         self.process = spawn(self.folder.path(), self.port, &self.settings);
         self.ready().await;
     }
 
-    async fn ready(&mut self) {
+    /// Waits until it is ready.
+    pub(crate) async fn ready(&mut self) {
         let until = Instant::now() + PATIENCE;
         while self.api().get::<Value>("/readyz", "").await.is_err() {
             if let Some(status) = self.process.try_wait().unwrap() {

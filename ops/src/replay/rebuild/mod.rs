@@ -28,7 +28,7 @@ use tidings_schemas::{
 
 use self::{
     job::{Job, OpenViews},
-    request::{Answer, Report, Request, SpanOf, What},
+    request::{Report, Request, SpanOf, What},
 };
 use super::{
     exit::{Code, Failure, Outcome, WithCode},
@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     config::{ArchiveKind, LogKind, ViewsKind},
-    node::admin,
+    node::admin::{self, request::Answer},
 };
 
 /// What is built anew.
@@ -131,13 +131,16 @@ async fn rebuild(args: &RebuildArgs, source: &Source, request: &Request) -> Resu
         );
         return Err(Failure::new(Code::Usage, error));
     }
-    if is_own && let Some(answer) = admin::ask(&settings.node.data, request, on_progress).await.code(Code::Target)? {
+    let asked = || admin::request::Request::Rebuild(request.clone());
+    if is_own && let Some(answer) = admin::ask(&settings.node.data, &asked(), on_progress).await.code(Code::Target)? {
         return match answer {
             Answer::Done(report) => Ok(report),
             Answer::Failed { error, is_not_kept } => {
                 Err(Failure::new(if is_not_kept { Code::Usage } else { Code::Target }, error))
             }
-            Answer::Progress(_) => Err(Failure::new(Code::Target, "the program ended in the middle of an answer")),
+            Answer::Progress(_) | Answer::SteppingAside { .. } => {
+                Err(Failure::new(Code::Target, "the program ended in the middle of an answer"))
+            }
         };
     }
     let job = open(args, source).await?;

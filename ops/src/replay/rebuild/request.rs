@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tidings_replay::{
     Span,
-    rebuild::{Progress, archive::ArchiveReport, views::ViewsReport},
+    rebuild::{archive::ArchiveReport, views::ViewsReport},
 };
 use tidings_schemas::topics::Topic;
 
@@ -48,20 +48,6 @@ impl SpanOf {
         let offsets = self.start..self.end.max(self.start);
         Some(Span { topic, partition: self.partition, kept: offsets.clone(), offsets })
     }
-}
-
-/// What the program that runs answers, a line of JSON each.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Answer {
-    Progress(Progress),
-    Done(Report),
-    /// What was in use is in use.
-    Failed {
-        error: String,
-        /// The log lacks what would be needed.
-        is_not_kept: bool,
-    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,6 +1,12 @@
 //! What an administrator asks of the program while it runs: a socket in the data folder, for the user that the program runs as
 //! (and root). A request is a line of JSON, answers are lines of JSON. `tidings replay rebuild` asks here, because the
-//! stores in the data folder belong to the process that has them open.
+//! stores in the data folder belong to the process that has them open; `tidings erase` asks it to step [`aside`].
+//!
+//! - [`request`]: what is asked, and answered.
+//!
+//! [`aside`]: super::aside
+
+pub(crate) mod request;
 
 use std::{
     fs, io,
@@ -14,15 +20,16 @@ use anyhow::{Context, Result};
 use tidings_replay::rebuild::RebuildError;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::{Mutex, mpsc, watch},
     task::{JoinHandle, JoinSet},
 };
 
-use crate::replay::rebuild::{
-    job::Job,
-    request::{Answer, Request},
-};
+use self::request::{Answer, Request};
+use crate::replay::rebuild::{job::Job, request::Request as Rebuild};
 
 /// The socket, in the data folder.
 pub(crate) const SOCKET_FILE: &str = "admin.sock";
@@ -30,6 +37,25 @@ pub(crate) const SOCKET_FILE: &str = "admin.sock";
 const REQUEST_BYTES_MAX: u64 = 1024 * 1024;
 /// Answers that wait for a client that reads slowly.
 const ANSWERS_WAITING_MAX: usize = 64;
+
+/// Whoever has asked the program to step aside. Dropped, or left to the end of the process, it tells them that the folder is
+/// free.
+pub(super) struct Asker(#[allow(dead_code, reason = "held, not read")] (OwnedReadHalf, OwnedWriteHalf));
+
+/// How the program is asked to step aside.
+pub(super) struct Leaving {
+    /// To whom it may be told.
+    pub(super) asked: mpsc::Sender<Asker>,
+    /// Why it cannot: it could not start again.
+    pub(super) obstacle: Box<dyn Fn() -> Option<String> + Send + Sync>,
+}
+
+/// What requests are answered with.
+struct Office {
+    /// One rebuild at a time.
+    job: Arc<Mutex<Job>>,
+    leaving: Leaving,
+}
 
 /// The running socket.
 pub(super) struct Admin {
@@ -40,18 +66,19 @@ pub(super) struct Admin {
 
 impl Admin {
     /// Listens in the data folder. Where that cannot be, all else works, so it is only said.
-    pub(super) fn start(data: &Path, job: Job) -> Option<Self> {
+    pub(super) fn start(data: &Path, job: Job, leaving: Leaving) -> Option<Self> {
         let path = data.join(SOCKET_FILE);
-        match Self::listen(path.clone(), job) {
+        let office = Office { job: Arc::new(Mutex::new(job)), leaving };
+        match Self::listen(path.clone(), office) {
             Ok(admin) => Some(admin),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "no socket for administrators: rebuild only while stopped");
+                tracing::warn!(path = %path.display(), %error, "no socket for administrators: rebuild and erase only while stopped");
                 None
             }
         }
     }
 
-    fn listen(path: PathBuf, job: Job) -> io::Result<Self> {
+    fn listen(path: PathBuf, office: Office) -> io::Result<Self> {
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -60,7 +87,7 @@ impl Admin {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         let own_user = fs::metadata(&path)?.uid();
         let (stop, stopped) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, own_user, Arc::new(Mutex::new(job)), stopped));
+        let accepting = tokio::spawn(accept(listener, own_user, Arc::new(office), stopped));
         Ok(Self { path, stop, accepting })
     }
 
@@ -75,7 +102,7 @@ impl Admin {
     }
 }
 
-async fn accept(listener: UnixListener, own_user: u32, job: Arc<Mutex<Job>>, mut stopped: watch::Receiver<bool>) {
+async fn accept(listener: UnixListener, own_user: u32, office: Arc<Office>, mut stopped: watch::Receiver<bool>) {
     let mut conversations = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -85,25 +112,32 @@ async fn accept(listener: UnixListener, own_user: u32, job: Arc<Mutex<Job>>, mut
         let Ok((stream, _)) = accepted else { continue };
         let is_allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == own_user || peer.uid() == 0);
         if is_allowed {
-            conversations.spawn(answer(stream, Arc::clone(&job), stopped.clone()));
+            conversations.spawn(answer(stream, Arc::clone(&office), stopped.clone()));
         }
         while conversations.try_join_next().is_some() {}
     }
     while conversations.join_next().await.is_some() {}
 }
 
-async fn answer(stream: UnixStream, job: Arc<Mutex<Job>>, stopped: watch::Receiver<bool>) {
+async fn answer(stream: UnixStream, office: Arc<Office>, mut stopped: watch::Receiver<bool>) {
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading.take(REQUEST_BYTES_MAX));
     let mut line = String::new();
-    let request = match reading.read_line(&mut line).await {
+    let read = tokio::select! {
+        // Whoever connects and asks nothing does not keep the program from going.
+        _ = stopped.wait_for(|stop| *stop) => return,
+        read = reading.read_line(&mut line) => read,
+    };
+    let request = match read {
         Ok(0) | Err(_) => return,
         Ok(_) => serde_json::from_str::<Request>(&line),
     };
+    if let Ok(Request::StepAside { version }) = &request {
+        return step_aside(version, &office, reading.into_inner().into_inner(), writing).await;
+    }
     let (answers, mut answered) = mpsc::channel(ANSWERS_WAITING_MAX);
     let (leave, left) = watch::channel(false);
-    let failed = |error: String| Answer::Failed { error, is_not_kept: false };
-    let running = match (request, job.try_lock_owned()) {
+    let running = match (request, Arc::clone(&office.job).try_lock_owned()) {
         (Err(error), _) => {
             // There is room: nothing was sent before.
             let _ = answers.try_send(failed(format!("a request of another version: {error}")));
@@ -113,7 +147,9 @@ async fn answer(stream: UnixStream, job: Arc<Mutex<Job>>, stopped: watch::Receiv
             let _ = answers.try_send(failed("another rebuild is under way (wait for its end)".to_owned()));
             None
         }
-        (Ok(request), Ok(job)) => Some(run(request, job, answers.clone(), left, stopped)),
+        (Ok(Request::Rebuild(request)), Ok(job)) => Some(run(request, job, answers.clone(), left, stopped)),
+        // It was answered above.
+        (Ok(Request::StepAside { .. }), _) => None,
     };
     drop(answers);
     let mut gone = Vec::new();
@@ -137,9 +173,34 @@ async fn answer(stream: UnixStream, job: Arc<Mutex<Job>>, stopped: watch::Receiv
     }
 }
 
+fn failed(error: String) -> Answer {
+    Answer::Failed { error, is_not_kept: false }
+}
+
+/// Says whether the program goes, and has it go.
+async fn step_aside(version: &str, office: &Office, reading: OwnedReadHalf, mut writing: OwnedWriteHalf) {
+    let own = env!("CARGO_PKG_VERSION");
+    let refusal = match office.job.try_lock() {
+        _ if version != own => {
+            Some(format!("the program that runs is version {own}, and this is {version} (restart the program first)"))
+        }
+        Err(_) => Some("a rebuild is under way, which would be cut short (wait for its end)".to_owned()),
+        Ok(_) => (office.leaving.obstacle)(),
+    };
+    let answer = refusal.map_or_else(|| Answer::SteppingAside { process: std::process::id() }, failed);
+    let goes = matches!(answer, Answer::SteppingAside { .. });
+    let Ok(mut line) = serde_json::to_vec(&answer) else { return };
+    line.push(b'\n');
+    // Whoever is not there to be told needs nothing.
+    if writing.write_all(&line).await.is_ok() && goes {
+        // Full: it goes already, and whoever asks now is told at the same time by the end of the connection.
+        let _ = office.leaving.asked.try_send(Asker((reading, writing)));
+    }
+}
+
 /// Runs it on a thread of its own, until it ends, or whoever asked or the program goes away.
 fn run(
-    request: Request,
+    request: Rebuild,
     job: tokio::sync::OwnedMutexGuard<Job>,
     answers: mpsc::Sender<Answer>,
     mut left: watch::Receiver<bool>,
