@@ -28,10 +28,7 @@ use tidings_dataflow::{
     shard::{SavedState, ShardId, Stage, StageError},
 };
 use tidings_ingest::{Log, LogError, NewRecord, StoredRecord};
-use tidings_schemas::{
-    limits::VERIFY_TOGETHER_MAX,
-    topics::Topic,
-};
+use tidings_schemas::{limits::VERIFY_TOGETHER_MAX, topics::Topic};
 
 pub(crate) use recorded::source;
 
