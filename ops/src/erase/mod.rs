@@ -2,12 +2,16 @@
 //! guide.
 //!
 //! - [`announce`]: what is said on the log, so that everything derived from it knows. [`folder`]: what is then taken out of a
-//!   data folder. [`search`]: looking whether anything is left. [`report`]: what was found before and after.
+//!   data folder, or of a fleet. [`logs`], [`stores`]: of which log, views and archive. [`drop_prefix`]: old topics go.
+//!   [`search`]: looking whether anything is left. [`report`]: what was found before and after.
 
 mod announce;
+mod drop_prefix;
 mod folder;
+mod logs;
 mod report;
 mod search;
+mod stores;
 
 use std::{
     io::{BufRead, IsTerminal, Write},
@@ -15,11 +19,10 @@ use std::{
     process::ExitCode,
 };
 
-use tidings_ingest::ReadOnlyLog;
 use tidings_replay::erasure::{Erasing, erasing};
 use tidings_schemas::limits::ERASURE_USERS_MAX;
 
-use self::{folder::Folder, report::Report};
+use self::{folder::Folder, logs::Logs, report::Report};
 use crate::{
     config::{ArchiveKind, LogKind, Settings, SettingsArgs, ViewsKind},
     replay::exit::{self, Code, Failure, Outcome, WithCode},
@@ -29,7 +32,7 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct EraseArgs {
     /// Users: names, or ids. Their accounts end, their names are free again, what they wrote is deleted.
-    #[arg(value_name = "USER", required_unless_present = "deleted")]
+    #[arg(value_name = "USER", required_unless_present_any = ["deleted", "drop_prefix"])]
     pub users: Vec<String>,
     /// Erase the content of messages that were deleted, and finish what was interrupted. (Every run does that, too.)
     #[arg(long)]
@@ -37,6 +40,12 @@ pub struct EraseArgs {
     /// The data folder, on which no `tidings up` may run.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// With the log on Kafka and the fleet stopped: rewrite it into topics with this prefix, which the fleet then uses.
+    #[arg(long, value_name = "PREFIX")]
+    pub into_prefix: Option<String>,
+    /// Delete the topics of a log that is no longer used, or of a copy that was not finished, for good.
+    #[arg(long, value_name = "PREFIX", conflicts_with_all = ["users", "deleted", "into_prefix", "data"])]
+    pub drop_prefix: Option<String>,
     /// A TOML file with settings, as for `tidings up`.
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG")]
     pub config: Option<PathBuf>,
@@ -67,27 +76,37 @@ fn erase(args: &EraseArgs) -> Outcome {
         settings.node.data.clone_from(data);
         settings.node.log = LogKind::Embedded;
     }
-    if settings.node.log != LogKind::Embedded
-        || settings.node.views != ViewsKind::Embedded
-        || settings.node.archive == ArchiveKind::ClickHouse
-    {
-        let what = "records on Kafka cannot be rewritten, so an erasure in a fleet is another procedure";
-        return Err(Failure::new(Code::Usage, format!("{what} (see docs/ERASURE.md; for a data folder: --data DIR)")));
+    if let Some(prefix) = &args.drop_prefix {
+        return drop_prefix::run(&settings, prefix, args);
+    }
+    if settings.node.log == LogKind::Kafka {
+        if args.into_prefix.is_none() && !args.dry_run {
+            return Err(logs::no_prefix());
+        }
+    } else if settings.node.views != ViewsKind::Embedded || settings.node.archive == ArchiveKind::ClickHouse {
+        let what = "the log is in a data folder, and views or archive are on a server: that is not known here";
+        return Err(Failure::new(Code::Usage, format!("{what} (for a data folder: --data DIR)")));
+    } else if args.into_prefix.is_some() {
+        return Err(Failure::new(
+            Code::Usage,
+            "--into-prefix is for a log on Kafka (a data folder is rewritten in place)",
+        ));
     }
     if args.users.len() > ERASURE_USERS_MAX {
         let what = format!("{} users are more than the {ERASURE_USERS_MAX} of one run", args.users.len());
         return Err(Failure::new(Code::Usage, what + " (erase them in several)"));
     }
-    let directory = settings.node.data.join("log");
+    let into_prefix = args.into_prefix.as_deref();
     let named = {
-        let log = ReadOnlyLog::open(&directory)?;
-        named(&erasing(&log, &args.users)?, &args.users)?
+        let log = Logs::of(&settings, into_prefix)?.read()?;
+        named(&erasing(&*log, &args.users)?, &args.users)?
     };
-    let folder = Folder::open(settings)?;
+    let folder = Folder::open(&settings, into_prefix)?;
     let before = folder.look(&named)?;
     if args.dry_run {
         return Report::planned(&folder, &named, before).show(args.json);
     }
+    folder.check_stopped()?;
     if !args.yes {
         confirm(&args.users, &before)?;
     }
@@ -117,24 +136,25 @@ fn named(found: &[Option<Erasing>], asked: &[String]) -> Result<Vec<Erasing>, Fa
 
 /// What cannot be undone is asked for twice.
 fn confirm(users: &[String], before: &folder::Before) -> Outcome {
-    let refused =
-        |what: &str| Err(Failure::new(Code::Usage, format!("{what} (say --yes to go on without being asked)")));
-    if !std::io::stdin().is_terminal() {
-        return refused("an erasure cannot be undone, and nobody can be asked here");
-    }
     let (whom, expected) = match users {
         [] => ("the content of deleted messages".to_owned(), "erase"),
         [user] => (user.clone(), user.as_str()),
         users => (format!("{} users", users.len()), "erase"),
     };
+    let (records, rows, archived) = (before.log_records(), before.view_rows, before.archive_rows());
+    let what = format!("{records} records of the log, {rows} rows of the views, {archived} rows of the archive");
+    ask(&format!("This erases {whom}: {what}."), expected)
+}
+
+/// Goes on only if the answer is what is expected.
+fn ask(what: &str, expected: &str) -> Outcome {
+    let refused =
+        |what: &str| Err(Failure::new(Code::Usage, format!("{what} (say --yes to go on without being asked)")));
+    if !std::io::stdin().is_terminal() {
+        return refused("an erasure cannot be undone, and nobody can be asked here");
+    }
     let mut stderr = std::io::stderr();
-    let question = format!(
-        "This erases {whom}: {} records of the log, {} rows of the views, {} rows of the archive. It cannot be undone.\n\
-         Type {expected:?} to go on: ",
-        before.log_records(),
-        before.view_rows,
-        before.archive_rows()
-    );
+    let question = format!("{what} It cannot be undone.\nType {expected:?} to go on: ");
     // A terminal that is gone gives no answer either.
     let _ = stderr.write_all(question.as_bytes()).and_then(|()| stderr.flush());
     let mut answer = String::new();
