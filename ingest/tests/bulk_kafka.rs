@@ -45,7 +45,7 @@ fn given(number: u64) -> StoredRecord {
     // The clock stands still, goes (many days in all), and steps back.
     let timestamp_ms =
         1_700_000_000_000 + i64::try_from(number / 3 * 100_000).unwrap() - i64::try_from(number % 7).unwrap();
-    let key = if number % 5 == 0 { Bytes::new() } else { Bytes::from(number.to_string()) };
+    let key = if number.is_multiple_of(5) { Bytes::new() } else { Bytes::from(number.to_string()) };
     StoredRecord { offset: 0, timestamp_ms, key, value }
 }
 

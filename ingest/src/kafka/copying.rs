@@ -79,7 +79,9 @@ impl Topics<'_> {
         }
         if self.plan()? != *plan {
             let what = "a copy of something else into its topics was begun".to_owned();
-            return Err(self.refusal(what, "finish that one, or name another kafka.topic_prefix"));
+            let hint =
+                "finish that one, delete its topics (`tidings erase --drop-prefix PREFIX`), or name another prefix";
+            return Err(self.refusal(what, hint));
         }
         if exists(&metadata, &meta) && self.range_of(identity::TOPIC)?.1 > 0 {
             // Only the last step was missing.

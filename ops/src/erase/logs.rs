@@ -26,9 +26,9 @@ use crate::{
 pub(super) enum Logs {
     Folder(EmbeddedConfig),
     Kafka {
-        old: KafkaConfig,
+        old: Box<KafkaConfig>,
         /// The same, under the new prefix; none: it is only looked at.
-        new: Option<KafkaConfig>,
+        new: Option<Box<KafkaConfig>>,
     },
 }
 
@@ -39,8 +39,8 @@ impl Logs {
             let config = EmbeddedConfig { directory: settings.node.data.join("log"), ..settings.log.clone() };
             return Ok(Self::Folder(config));
         }
-        let old = settings.kafka.clone();
-        let new = into_prefix.map(|prefix| KafkaConfig { topic_prefix: prefix.to_owned(), ..old.clone() });
+        let old = Box::new(settings.kafka.clone());
+        let new = into_prefix.map(|prefix| Box::new(KafkaConfig { topic_prefix: prefix.to_owned(), ..(*old).clone() }));
         if new.as_ref().is_some_and(|new| new.topic_prefix == old.topic_prefix) {
             let what = "--into-prefix is the prefix that the log has (name another, such as tidings2.)";
             return Err(Failure::new(Code::Usage, what));

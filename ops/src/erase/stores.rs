@@ -154,8 +154,8 @@ async fn each_page(
 
 /// The archive.
 pub(super) enum OpenArchive {
-    Embedded(EmbeddedArchive),
-    ClickHouse(ClickHouseArchive),
+    Embedded(Box<EmbeddedArchive>),
+    ClickHouse(Box<ClickHouseArchive>),
 }
 
 impl OpenArchive {
@@ -165,7 +165,7 @@ impl OpenArchive {
         let archive = match settings.node.archive {
             ArchiveKind::ClickHouse => {
                 let archive = ClickHouseArchive::new(&settings.clickhouse, days, SystemEntropy.next_u64());
-                Self::ClickHouse(archive.code(Code::Usage)?)
+                Self::ClickHouse(Box::new(archive.code(Code::Usage)?))
             }
             ArchiveKind::Embedded | ArchiveKind::None => {
                 // Also if it is no longer used.
@@ -181,7 +181,7 @@ impl OpenArchive {
                 let archive = EmbeddedArchive::open(&engine, of)
                     .context("the archive cannot be opened, and it may hold what is to be erased")
                     .code(Code::Target)?;
-                Self::Embedded(archive)
+                Self::Embedded(Box::new(archive))
             }
         };
         let migrated = match &archive {
