@@ -225,6 +225,10 @@ impl Archive for BadLine {
         self.archive.erase(users).await
     }
 
+    async fn summarize(&self) -> Result<u64, ArchiveError> {
+        self.archive.summarize().await
+    }
+
     async fn insert(&self, batch: Arc<Batch>) -> Result<(), ArchiveError> {
         self.fails("before it arrived")?;
         self.archive.insert(batch).await?;

@@ -18,7 +18,6 @@ use tidings_schemas::{
     clock::{Clock, Entropy},
     errors::CloseCode,
     limits::{DRAIN_TIMEOUT, HEARTBEAT_BATCH_INTERVAL, TLS_RELOAD_INTERVAL},
-    topics::{Partitions, Topic},
     views::ViewStore,
 };
 use tokio::{
@@ -217,7 +216,7 @@ impl Core {
             let clock = Arc::clone(&clock);
             HistoryCache::new(history, config.history_cache_bytes, clock, registry) as Arc<dyn HistoryReader>
         });
-        let reads = Arc::new(Reads::new(views, history, partitions(log.as_ref())));
+        let reads = Arc::new(Reads::new(views, history, log.partition_counts()));
         let auth_service = Auth::open(
             auth,
             &data_directory,
@@ -408,15 +407,6 @@ impl Handle {
 /// The identity of a log's update streams: clients hand it back when they resume.
 pub fn epoch(log_id: u128) -> String {
     format!("{:016x}", u64::try_from(log_id >> 64).unwrap_or_default())
-}
-
-fn partitions(log: &dyn Log) -> Partitions {
-    Partitions {
-        conversations: log.partitions(Topic::Events),
-        recipients: log.partitions(Topic::Fanout),
-        edges: log.partitions(Topic::Deliveries),
-        directory: log.partitions(Topic::Directory),
-    }
 }
 
 /// The edge's sign of life, and what has waited for it. Sessions that the stage may have given up are opened again.

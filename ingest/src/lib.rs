@@ -4,7 +4,7 @@
 //! - [`error`]: why an append or a read was refused, with the code that a client sees.
 //! - [`embedded`]: the implementation that needs nothing but a directory. [`kafka`]: the one for many processes.
 //! - [`bulk`]: a log made of another's records, with their places and times.
-//! - [`settings`]: what the settings of both have in common.
+//! - [`settings`], [`collector`]: what the settings, and the metrics, of both have in common.
 //! - [`asynchronous`]: the same port for async callers: [`LogExt::append`] and [`AsyncReader`]. [`waiting`]: for callers
 //!   with a thread of their own.
 //! - [`group`]: which process does what. [`Groups`] are joined, a [`Membership`] says what is one's own.
@@ -13,6 +13,7 @@
 
 pub mod asynchronous;
 pub mod bulk;
+mod collector;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod embedded;

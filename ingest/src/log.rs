@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidings_schemas::topics::Topic;
+use tidings_schemas::topics::{Partitions, Topic};
 
 use crate::error::{AppendError, LogError};
 
@@ -59,6 +59,16 @@ pub trait Log: Send + Sync + 'static {
 
     /// The number of partitions of a topic. Fixed when the log was created.
     fn partitions(&self, topic: Topic) -> u32;
+
+    /// The same of all topics, by what they are partitioned by.
+    fn partition_counts(&self) -> Partitions {
+        Partitions {
+            conversations: self.partitions(Topic::Events),
+            recipients: self.partitions(Topic::Fanout),
+            edges: self.partitions(Topic::Deliveries),
+            directory: self.partitions(Topic::Directory),
+        }
+    }
 
     /// Appends all of `records`; never blocks.
     ///

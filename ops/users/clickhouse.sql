@@ -12,7 +12,7 @@ CREATE SETTINGS PROFILE IF NOT EXISTS tidings_reader SETTINGS readonly = 2, max_
 -- `final` shows no row twice that no merge has replaced yet. A limit can be lowered by a query and not lifted; MIN 1,
 -- because 0 would be none. readonly = 2 lets clients set what they set (1 refuses every setting, and with it most clients). A
 -- subquery's own SETTINGS can lift the time all the same: the quota is what bounds that.
-CREATE SETTINGS PROFILE IF NOT EXISTS tidings_analyst SETTINGS readonly = 2 CONST, final = 1,
+CREATE SETTINGS PROFILE IF NOT EXISTS tidings_analyst SETTINGS readonly = 2 CONST, final = 1, session_timezone = 'UTC',
     do_not_merge_across_partitions_select_final = 1, max_execution_time = 60 MIN 1 MAX 300,
     max_memory_usage = 4000000000 MIN 1 MAX 8000000000, max_threads = 4 MIN 1 MAX 8,
     max_rows_to_read = 2000000000 MIN 1 MAX 20000000000, max_result_rows = 1000000 MIN 1 MAX 1000000,

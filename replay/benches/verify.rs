@@ -27,6 +27,7 @@ use tidings_replay::{Scan, verify::Verify};
 use tidings_schemas::{
     clock::{SystemClock, SystemEntropy},
     ids::{ConversationId, UserId},
+    limits::VERIFY_PUT_BY_BYTES_MAX,
     topics::{Partitions, Topic, conversation_partition},
     wire::{self, ConversationKind, event::Body},
 };
@@ -60,6 +61,7 @@ fn main() {
         is_complete: true,
         kept_max: 1,
         threads,
+        put_by_bytes_max: VERIFY_PUT_BY_BYTES_MAX,
         progress: &|_| {},
     };
     for _ in 0..3 {

@@ -5,7 +5,7 @@ use tidings_ingest::StoredRecord;
 use tidings_schemas::ids::{ConversationId, UserId, unpack_user_ids};
 use tidings_schemas::topics::Topic;
 
-use crate::decode::{id_of, key, message};
+use crate::decode::{id_of, key_of, message};
 use crate::fields::{IdKind, Meaning, meaning};
 
 /// What a record must be about. All that is set must hold.
@@ -27,7 +27,7 @@ impl Concern {
 
     /// Whether it holds. A record that cannot be decoded names nobody.
     pub fn holds(&self, topic: Topic, record: &StoredRecord) -> bool {
-        if self.key.as_ref().is_some_and(|asked| *asked != key(&record.key)) {
+        if self.key.as_ref().is_some_and(|asked| *asked != key_of(topic, &record.key)) {
             return false;
         }
         if self.conversation.is_none() && self.user.is_none() {

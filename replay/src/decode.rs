@@ -33,14 +33,24 @@ pub fn message(topic: Topic, value: &Bytes) -> Result<DynamicMessage, DecodeErro
     DynamicMessage::decode(descriptor, value.clone()).map_err(|error| DecodeError { topic, error: error.to_string() })
 }
 
-/// A key as text: a UUID where it is one id, the text where it is text, else `0x` and hexadecimal digits.
+/// A record's key as text. Those of `directory` are names, also names of sixteen letters.
+pub fn key_of(topic: Topic, key: &[u8]) -> String {
+    if topic == Topic::Directory { text(key) } else { self::key(key) }
+}
+
+/// A key as text: a UUID where it is as long as an id, else as [`text`].
 pub fn key(key: &[u8]) -> String {
-    if let Some(id) = key.first_chunk::<16>().filter(|_| key.len() == 16) {
-        return UserId::from_bytes(*id).to_string();
+    match key.first_chunk::<16>().filter(|_| key.len() == 16) {
+        Some(id) => UserId::from_bytes(*id).to_string(),
+        None => text(key),
     }
-    match std::str::from_utf8(key) {
+}
+
+/// Bytes as the text that they are, else as `0x` and hexadecimal digits.
+pub fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
-        _ => format!("0x{}", hex(key)),
+        _ => format!("0x{}", hex(bytes)),
     }
 }
 
@@ -64,7 +74,7 @@ pub fn json(topic: Topic, partition: u32, record: &StoredRecord) -> String {
     let _ = write!(
         out,
         r#"{{"topic":"{name}","partition":{partition},"offset":{offset},"timestamp":"{timestamp}","key":{}"#,
-        quoted(&key(&record.key))
+        quoted(&key_of(topic, &record.key))
     );
     match message(topic, &record.value) {
         Ok(message) => {

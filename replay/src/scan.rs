@@ -53,6 +53,11 @@ impl<'a> Scan<'a> {
         Ok(Self { log, topic, partition, reader: None, buffer: VecDeque::new(), next, end })
     }
 
+    /// The offsets that are still to come.
+    pub(crate) fn rest(&self) -> Range<u64> {
+        self.next..self.end
+    }
+
     fn take(&mut self) -> Result<Option<StoredRecord>, ScanError> {
         if self.next >= self.end {
             return Ok(None);

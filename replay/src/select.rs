@@ -80,7 +80,7 @@ pub enum SelectError {
     },
     /// An offset was named, and is not there.
     #[error(
-        "offset {asked} of {} partition {partition} is not in the log, which holds {start} to {end} (retention drops the oldest)",
+        "offset {asked} of {} partition {partition} is not in the log, which holds {start} to {end} (retention drops the oldest; an offset must be there in every partition that is read: -p names one)",
         topic.name()
     )]
     NotKept {

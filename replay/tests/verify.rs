@@ -5,31 +5,26 @@
 
 #[path = "../../dataflow/tests/conversations/history.rs"]
 mod history;
+mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
 use history::History;
 use prometheus_client::registry::Registry;
 use prost::Message;
+use support::{Held, empty_log, host_config, wait};
 use tempfile::TempDir;
-use tidings_dataflow::{
-    conversations::ConversationsConfig,
-    host::{self, HostConfig},
-};
-use tidings_ingest::{
-    AsyncReader, EmbeddedConfig, EmbeddedLog, Log, LogError, LogExt, LogReader, NewRecord, OffsetRange, OnAppended,
-    PartitionCounts, StoredRecord, Wake,
-};
+use tidings_dataflow::{conversations::ConversationsConfig, host};
+use tidings_ingest::{Log, LogExt, NewRecord, StoredRecord};
 use tidings_replay::{
     Scan,
     verify::{Kind, Report, Verify, VerifyError},
 };
 use tidings_schemas::{
-    clock::{SystemClock, SystemEntropy},
+    clock::SystemClock,
     topics::{Partitions, Topic},
     wire,
 };
@@ -40,97 +35,21 @@ fn config() -> ConversationsConfig {
     ConversationsConfig { group_members_max: 25, ..Default::default() }
 }
 
-fn host_config() -> HostConfig {
-    HostConfig { worker_threads: 1, conversations: config(), ..Default::default() }
-}
-
-/// A log as it was recorded, on which nothing is appended: its records can be tampered with.
-#[derive(Clone)]
-struct Held {
-    records: BTreeMap<(Topic, u32), Vec<StoredRecord>>,
-    /// The first offset of each partition that retention has overtaken.
-    starts: BTreeMap<(Topic, u32), u64>,
-}
-
-impl Held {
-    fn of(log: &dyn Log) -> Self {
-        let mut records = BTreeMap::new();
-        for topic in [Topic::Events, Topic::Timeline, Topic::Fanout, Topic::Inbox] {
-            for partition in 0..log.partitions(topic) {
-                let scan = Scan::new(log, topic, partition, 0..u64::MAX).unwrap();
-                records.insert((topic, partition), scan.map(Result::unwrap).collect());
-            }
-        }
-        Self { records, starts: BTreeMap::new() }
+/// The log with records of a topic's first partition changed, which then have the offsets of their places.
+fn tampered(log: &Held, topic: Topic, tamper: impl FnOnce(&mut Vec<StoredRecord>)) -> Held {
+    let mut log = log.clone();
+    let records = log.records.get_mut(&(topic, 0)).unwrap();
+    tamper(records);
+    for (offset, record) in (0..).zip(records) {
+        record.offset = offset;
     }
-
-    fn all(&mut self, topic: Topic, partition: u32) -> &mut Vec<StoredRecord> {
-        self.records.get_mut(&(topic, partition)).unwrap()
-    }
-
-    /// Tampers with a partition, whose records then have the offsets of their places.
-    fn with(&self, topic: Topic, tamper: impl FnOnce(&mut Vec<StoredRecord>)) -> Self {
-        let mut held = self.clone();
-        let records = held.all(topic, 0);
-        tamper(records);
-        for (offset, record) in (0..).zip(records) {
-            record.offset = offset;
-        }
-        held
-    }
-}
-
-impl Log for Held {
-    fn log_id(&self) -> u128 {
-        7
-    }
-    fn partitions(&self, topic: Topic) -> u32 {
-        PARTITIONS.of(topic)
-    }
-    fn append_with(&self, _: Vec<NewRecord>, _: OnAppended) {
-        unreachable!("verification changes nothing")
-    }
-    fn range(&self, topic: Topic, partition: u32) -> Result<OffsetRange, LogError> {
-        let start = self.starts.get(&(topic, partition)).copied().unwrap_or(0);
-        Ok(OffsetRange { start, end: self.records[&(topic, partition)].len() as u64 })
-    }
-    fn reader(&self, topic: Topic, partition: u32, from: u64) -> Result<Box<dyn LogReader>, LogError> {
-        let records = self.records[&(topic, partition)].clone();
-        Ok(Box::new(HeldReader { records, next: from }))
-    }
-}
-
-struct HeldReader {
-    records: Vec<StoredRecord>,
-    next: u64,
-}
-
-impl LogReader for HeldReader {
-    fn poll(&mut self, _: usize, into: &mut Vec<StoredRecord>) -> Result<usize, LogError> {
-        // Cut anywhere: what comes must not depend on it.
-        let from = usize::try_from(self.next).unwrap();
-        let records = &self.records[from..self.records.len().min(from + 37)];
-        into.extend_from_slice(records);
-        self.next += records.len() as u64;
-        Ok(records.len())
-    }
-    fn wake_with(&mut self, _: Wake) {}
-    fn position(&self) -> u64 {
-        self.next
-    }
+    log
 }
 
 /// What the host makes of two histories, started anew `runs` times without a checkpoint: each run repeats all before.
 async fn made(runs: usize) -> (TempDir, Held) {
-    let directory = tempfile::tempdir().unwrap();
-    let Partitions { conversations, recipients, edges, directory: names } = PARTITIONS;
-    let embedded = EmbeddedConfig {
-        directory: directory.path().join("log"),
-        partitions: Some(PartitionCounts { conversations, recipients, edges, directory: names }),
-        ..Default::default()
-    };
-    let log: Arc<dyn Log> =
-        Arc::new(EmbeddedLog::open(&embedded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap());
+    let (directory, log) = empty_log();
+    let Partitions { conversations, recipients, .. } = PARTITIONS;
     let mut histories: Vec<History> = (0..2).map(|seed| History::new(seed + 11)).collect();
     for _ in 0..runs {
         let all: BTreeSet<_> = host::all_shards(&*log);
@@ -148,7 +67,7 @@ async fn made(runs: usize) -> (TempDir, Held) {
         for partition in 0..conversations {
             let end = log.range(Topic::Events, partition).unwrap().end;
             let source = |value| wire::TimelineRecord::decode(value).unwrap().source.unwrap().offset;
-            wait(&*log, Topic::Timeline, partition, 0, |record| source(record.value.clone()) + 1 == end).await;
+            wait(&*log, Topic::Timeline, partition, |record| source(record.value.clone()) + 1 == end).await;
         }
         for partition in 0..recipients {
             // The newest that is no repeat: it has an inbox record.
@@ -163,7 +82,7 @@ async fn made(runs: usize) -> (TempDir, Held) {
             }
             assert!(last.unwrap() >= fanout_before[partition as usize]);
             let source = |value| wire::InboxRecord::decode(value).unwrap().source.unwrap().offset;
-            wait(&*log, Topic::Inbox, partition, 0, |record| Some(source(record.value.clone())) == last).await;
+            wait(&*log, Topic::Inbox, partition, |record| Some(source(record.value.clone())) == last).await;
         }
         host.shutdown().await;
     }
@@ -171,15 +90,22 @@ async fn made(runs: usize) -> (TempDir, Held) {
     (directory, held)
 }
 
-async fn wait(log: &dyn Log, topic: Topic, partition: u32, from: u64, is_it: impl Fn(&StoredRecord) -> bool) {
-    let mut reader = AsyncReader::new(log.reader(topic, partition, from).unwrap());
-    let found = async { while !reader.next_batch(1 << 20).await.unwrap().iter().any(&is_it) {} };
-    tokio::time::timeout(Duration::from_secs(60), found).await.unwrap();
-}
-
 fn verify(log: &dyn Log, is_complete: bool) -> Result<Report, VerifyError> {
     let config = host_config();
-    Verify { log, checkpoints: None, config: &config, is_complete, kept_max: 5, threads: 2, progress: &|_| {} }.run()
+    // Each shard alone; both side by side; and with so little room that one leaves the other now and then, or at once.
+    let ways = [(2, usize::MAX), (1, usize::MAX), (1, 20_000), (1, 0)];
+    let mut reports = ways.map(|(threads, put_by_bytes_max)| {
+        let (kept_max, progress) = (5, &|_| {});
+        Verify { log, checkpoints: None, config: &config, is_complete, kept_max, threads, put_by_bytes_max, progress }
+            .run()
+    });
+    if let [Ok(alone), others @ ..] = &reports {
+        for other in others.iter().map(|other| other.as_ref().unwrap()) {
+            assert_eq!(other.streams, alone.streams);
+            assert_eq!(format!("{:?}", other.differences), format!("{:?}", alone.differences));
+        }
+    }
+    std::mem::replace(&mut reports[0], Ok(Report::default()))
 }
 
 fn agreeing(report: &Report, topic: Topic) -> u64 {
@@ -250,7 +176,7 @@ async fn what_was_tampered_with_is_found_and_named() {
     for topic in [Topic::Timeline, Topic::Fanout, Topic::Inbox] {
         for (name, tamper, kind) in table {
             // What is missing at the end of the inbox may only be late, unless nothing runs.
-            let report = verify(&log.with(topic, tamper), topic == Topic::Inbox).unwrap();
+            let report = verify(&tampered(&log, topic, tamper), topic == Topic::Inbox).unwrap();
             let named = report
                 .differences
                 .iter()
@@ -263,7 +189,7 @@ async fn what_was_tampered_with_is_found_and_named() {
 #[tokio::test]
 async fn what_is_late_is_said_and_is_no_difference() {
     let (_folder, log) = made(1).await;
-    let late = log.with(Topic::Inbox, |records| records.truncate(100));
+    let late = tampered(&log, Topic::Inbox, |records| records.truncate(100));
     let report = verify(&late, false).unwrap();
     assert_eq!(report.difference_count(), 0, "{:#?}", report.differences);
     let inbox = report.streams.iter().find(|stream| stream.topic == Topic::Inbox).unwrap();

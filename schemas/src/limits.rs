@@ -122,6 +122,10 @@ pub const REPLAY_DIRECT_CHATS_MAX: usize = 8 * 1024 * 1024;
 /// Records of one partition that verification keeps in mind to say that they are out of order, not missing. Over: they are
 /// counted as missing.
 pub const VERIFY_REMEMBERED_MAX: usize = 65_536;
+/// Shards that a thread of verification takes through side by side, all with their state in memory, to read `fanout` once.
+pub const VERIFY_TOGETHER_MAX: usize = 16;
+/// Bytes of `fanout` that a thread of verification puts by for another of them. Over: one reads on alone.
+pub const VERIFY_PUT_BY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How far from its inbox record a push is looked for when an event is traced. Pushed later: it is not found.
 pub const TRACE_PUSH_DELAY_MAX: Duration = Duration::from_secs(10);
 /// Events that a derivation takes through the stages in one turn.
@@ -416,6 +420,18 @@ pub const ARCHIVE_HTTP_READS_MAX: usize = 32;
 pub const ARCHIVE_READ_ROWS_MAX: usize = 1_000;
 /// How long rows stay in the archive, in days: a setting's default.
 pub const ARCHIVE_RETENTION_DAYS: u32 = 365;
+/// How often the archive counts the days and hours that are over.
+pub const ARCHIVE_SUMMARY_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// How long after its end a day or an hour is counted for the first time: all of it is in the archive by then.
+pub const ARCHIVE_SUMMARY_SETTLE: Duration = Duration::from_secs(5 * 60);
+/// Hours that are counted together have at most this many messages, unless it is one hour; and are at most this many.
+pub const ARCHIVE_SUMMARY_MESSAGES_MAX: u64 = 1_000_000;
+/// See [`ARCHIVE_SUMMARY_MESSAGES_MAX`].
+pub const ARCHIVE_SUMMARY_HOURS_MAX: u64 = 24;
+/// How long counting them may take, so many at a time. The end of the program may have to wait for it.
+pub const ARCHIVE_SUMMARY_TIMEOUT: Duration = Duration::from_secs(60);
+/// What counting them may take of the embedded engine's memory.
+pub const ARCHIVE_SUMMARY_MEMORY_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Connections to the archive's SQL port. Over: they wait to be accepted.
 pub const ARCHIVE_SQL_CONNECTIONS_MAX: usize = 64;
 /// SQL statements of analysts that run at once. More wait, at most `ARCHIVE_SQL_WAIT_MAX`; then refused with 503.

@@ -149,6 +149,10 @@ impl Sql for ClickHouseSql {
         self.query(&self.client, &sql, limits::ARCHIVE_INSERT_TIMEOUT).await
     }
 
+    async fn compute(&self, sql: String) -> Result<Bytes, ArchiveError> {
+        self.query(&self.client, &sql, limits::ARCHIVE_SUMMARY_TIMEOUT).await
+    }
+
     async fn insert(&self, insert: String, rows: Bytes) -> Result<(), ArchiveError> {
         let timeout = limits::ARCHIVE_INSERT_TIMEOUT;
         let call = async {

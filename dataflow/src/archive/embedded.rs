@@ -1,4 +1,4 @@
-//! The archive in libchdb: [`EmbeddedArchive`], on a thread that writes and a few that read.
+//! The archive in libchdb: [`EmbeddedArchive`], on a thread that writes, one that counts, and a few that read.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -42,6 +42,7 @@ pub struct EngineSql {
     engine: Engine,
     settings: ArchiveSettings,
     writer: SessionThreads,
+    counter: SessionThreads,
     readers: SessionThreads,
     damage: Arc<Damage>,
 }
@@ -80,21 +81,36 @@ impl EmbeddedArchive {
             let settings = format!("SET max_threads = 1, max_insert_threads = 1, max_execution_time = {time_max}");
             vec![format!("USE {database}"), settings]
         };
-        let threads = |name, count, waiting, time_max| {
-            SessionThreads::start(&engine, name, &setup(time_max), count, waiting).map_err(|error| {
-                EngineError::Folder { folder: engine.folder().to_owned(), reason: format!("no thread: {error}") }
+        let threads = |name, count, waiting, time_max, more: Option<String>| {
+            let setup: Vec<String> = setup(time_max).into_iter().chain(more).collect();
+            SessionThreads::start(&engine, name, &setup, count, waiting).map_err(|error| EngineError::Folder {
+                folder: engine.folder().to_owned(),
+                reason: format!("no thread: {error}"),
             })
         };
-        let writer = threads("archive-write", 1, 4, seconds(limits::ARCHIVE_INSERT_TIMEOUT))?;
+        let writer = threads("archive-write", 1, 4, seconds(limits::ARCHIVE_INSERT_TIMEOUT), None)?;
+        // What it cannot do in memory it does on the disk: inserts and readers need some, too.
+        let (memory, spilled) =
+            (limits::ARCHIVE_SUMMARY_MEMORY_BYTES_MAX, limits::ARCHIVE_SUMMARY_MEMORY_BYTES_MAX / 4);
+        let frugal = format!(
+            "SET max_memory_usage = {memory}, max_bytes_before_external_group_by = {spilled}, \
+             max_bytes_before_external_sort = {spilled}"
+        );
+        let counter = threads("archive-count", 1, 1, seconds(limits::ARCHIVE_SUMMARY_TIMEOUT), Some(frugal))?;
         let readers = threads(
             "archive-read",
             limits::ARCHIVE_READERS_MAX,
             limits::ARCHIVE_READS_WAITING_MAX,
             seconds(limits::ARCHIVE_CALL_TIMEOUT),
+            None,
         )?;
         let retention_days = settings.retention_days;
         // The engine has one process: no other writes.
-        Ok(Self::on(EngineSql { engine, settings, writer, readers, damage: Arc::default() }, retention_days, 0))
+        Ok(Self::on(
+            EngineSql { engine, settings, writer, counter, readers, damage: Arc::default() },
+            retention_days,
+            0,
+        ))
     }
 
     /// The engine, to serve SQL from.
@@ -148,6 +164,11 @@ impl Sql for EngineSql {
     async fn run(&self, sql: String) -> Result<Bytes, ArchiveError> {
         let query = move |session: &mut Connection| session.query(&sql, "RowBinary", &[]);
         Ok(self.on(&self.writer, limits::ARCHIVE_INSERT_TIMEOUT, query).await?.bytes.into())
+    }
+
+    async fn compute(&self, sql: String) -> Result<Bytes, ArchiveError> {
+        let query = move |session: &mut Connection| session.query(&sql, "RowBinary", &[]);
+        Ok(self.on(&self.counter, limits::ARCHIVE_SUMMARY_TIMEOUT, query).await?.bytes.into())
     }
 
     async fn insert(&self, insert: String, rows: Bytes) -> Result<(), ArchiveError> {

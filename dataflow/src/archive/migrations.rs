@@ -2,33 +2,32 @@
 
 use sha2::{Digest, Sha256};
 
-/// A numbered step of the schema, from `schemas/sql/`.
+/// A step of the schema, from `schemas/sql/`.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
-    /// 1, 2, 3 …
+    /// What it is known by in the database.
     pub version: u32,
     /// What it is about: the file's name without the number.
     pub name: &'static str,
     sql: &'static str,
 }
 
-/// All migrations, in order. One that was released is never changed: another one is added.
-pub const MIGRATIONS: [Migration; 5] = [
+/// The tables, in the order in which they came. One that was released is never changed: another one is added. (2, 4 and 5
+/// were views, which are not numbered any more.)
+pub const MIGRATIONS: [Migration; 3] = [
     Migration { version: 1, name: "tables", sql: include_str!("../../../schemas/sql/0001_tables.sql") },
-    Migration { version: 2, name: "views", sql: include_str!("../../../schemas/sql/0002_views.sql") },
     Migration { version: 3, name: "sessions", sql: include_str!("../../../schemas/sql/0003_sessions.sql") },
-    Migration {
-        version: 4,
-        name: "views_for_people",
-        sql: include_str!("../../../schemas/sql/0004_views_for_people.sql"),
-    },
-    Migration { version: 5, name: "between", sql: include_str!("../../../schemas/sql/0005_between.sql") },
+    Migration { version: 6, name: "summaries", sql: include_str!("../../../schemas/sql/0006_summaries.sql") },
 ];
+
+/// The views over them, as they now are: made anew whenever the text is another than the one that was applied last.
+pub const VIEWS: Migration =
+    Migration { version: 0, name: "views", sql: include_str!("../../../schemas/sql/views.sql") };
 
 /// Where a database's record of its migrations is kept.
 pub const CREATE_MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations
 (
-    version UInt32 COMMENT 'of the migration: 1, 2, 3 without a gap',
+    version UInt32 COMMENT 'the number of the migration; 0: the views',
     name String COMMENT 'what it is about',
     checksum String COMMENT 'SHA-256 of its text, before settings are put in',
     applied_at DateTime64(3, 'UTC') DEFAULT now64(3) COMMENT 'when it was applied'
@@ -83,21 +82,26 @@ impl Migration {
     }
 }
 
-/// The migrations that a database with these applied ones (version and checksum) still needs, in order.
+/// What a database with these applied ones (version and checksum) still needs, in order.
 pub fn pending(applied: &[(u32, String)]) -> Result<Vec<Migration>, MigrationError> {
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0);
     if let Some(found) = applied.iter().map(|(version, _)| *version).max().filter(|found| *found > known) {
         return Err(MigrationError::TooNew { found, known });
     }
+    let checksum_of = |of: &Migration| applied.iter().find(|(version, _)| *version == of.version).map(|found| &found.1);
     let mut pending = Vec::new();
     for migration in MIGRATIONS {
-        match applied.iter().find(|(version, _)| *version == migration.version) {
+        match checksum_of(&migration) {
             None => pending.push(migration),
-            Some((_, checksum)) if *checksum != migration.checksum() => {
+            Some(checksum) if *checksum != migration.checksum() => {
                 return Err(MigrationError::Changed { version: migration.version });
             }
             Some(_) => {}
         }
+    }
+    // After the tables that they are of.
+    if checksum_of(&VIEWS) != Some(&VIEWS.checksum()) {
+        pending.push(VIEWS);
     }
     Ok(pending)
 }
@@ -110,10 +114,14 @@ mod tests {
         MIGRATIONS[..count].iter().map(|migration| (migration.version, migration.checksum())).collect()
     }
 
+    fn names(applied: &[(u32, String)]) -> Vec<&'static str> {
+        pending(applied).unwrap().iter().map(|migration| migration.name).collect()
+    }
+
     #[test]
-    fn versions_count_from_one_and_settings_are_put_in() {
-        for (index, migration) in MIGRATIONS.iter().enumerate() {
-            assert_eq!(migration.version as usize, index + 1);
+    fn versions_grow_and_settings_are_put_in() {
+        assert!(MIGRATIONS.is_sorted_by_key(|migration| migration.version));
+        for migration in MIGRATIONS.iter().chain([&VIEWS]) {
             let statements = migration.statements(30);
             assert!(!statements.is_empty());
             assert!(statements.iter().all(|statement| !statement.contains("${") && statement.contains("CREATE")));
@@ -122,20 +130,31 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_pending() {
-        for count in 0..=MIGRATIONS.len() {
-            let versions = pending(&applied(count)).map(|pending| pending.len());
-            assert_eq!(versions, Ok(MIGRATIONS.len() - count));
-        }
+    fn only_what_is_missing_is_pending_and_the_views_come_last() {
+        assert_eq!(names(&applied(0)), ["tables", "sessions", "summaries", "views"]);
+        assert_eq!(names(&applied(2)), ["summaries", "views"]);
+        let mut all = applied(MIGRATIONS.len());
+        all.push((VIEWS.version, VIEWS.checksum()));
+        assert!(names(&all).is_empty());
+        // Of a database that had its views by numbers.
+        all.extend([(2, "views".to_owned()), (4, "views".to_owned())]);
+        assert!(names(&all).is_empty());
     }
 
     #[test]
-    fn a_newer_or_a_changed_schema_is_refused() {
-        let known = MIGRATIONS.len() as u32;
+    fn other_views_are_made_anew_and_other_tables_are_refused() {
+        let mut views = applied(MIGRATIONS.len());
+        views.push((VIEWS.version, "of another text".to_owned()));
+        assert_eq!(names(&views), ["views"]);
+        let changed = [(1, "of another text".to_owned())];
+        assert_eq!(pending(&changed).map(|_| ()), Err(MigrationError::Changed { version: 1 }));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let known = MIGRATIONS[MIGRATIONS.len() - 1].version;
         let mut newer = applied(MIGRATIONS.len());
         newer.push((known + 1, "of the future".to_owned()));
         assert_eq!(pending(&newer).map(|_| ()), Err(MigrationError::TooNew { found: known + 1, known }));
-        let changed = [(1, "of another text".to_owned())];
-        assert_eq!(pending(&changed).map(|_| ()), Err(MigrationError::Changed { version: 1 }));
     }
 }

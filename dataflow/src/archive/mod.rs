@@ -5,6 +5,7 @@
 //! - [`clickhouse`]: a ClickHouse server, over HTTP. [`erasure`]: takes what is erased out of the tables.
 //! - [`projection`]: the consumer that writes the archive from the log.
 //! - [`rebuild`]: tables built anew, compared with those in use, and put in their place.
+//! - [`summaries`]: days and hours that are over, counted once.
 //! - [`analyst`]: what an analyst's query may take and see. [`http`]: a local ClickHouse-compatible port for analysts' tools.
 //! - [`libchdb`]: the ClickHouse engine as a shared library, behind a thin safe wrapper.
 //! - [`migrations`]: the schema, from `schemas/sql/`. [`tables`]: its tables as inserts and reads see them.
@@ -28,6 +29,7 @@ pub mod row_facts;
 pub mod rows;
 pub mod sql;
 pub mod store;
+mod summaries;
 pub mod tables;
 mod threads;
 

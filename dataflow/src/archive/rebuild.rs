@@ -270,11 +270,13 @@ impl<S: Sql> Rebuilding for SqlArchive<S> {
              (SELECT {hash} FROM {used} FINAL WHERE ({key}) IN (SELECT {key} FROM {new})) {AS_READ}",
             self.is_young(table)
         );
-        self.sql.run(insert).await.map(drop)
+        self.sql.run(insert).await?;
+        self.distrust_summaries().await
     }
 
     async fn exchange(&self, table: Table) -> Result<(), ArchiveError> {
-        self.sql.run(format!("EXCHANGE TABLES {} AND {}", table.name(), new_name(table))).await.map(drop)
+        self.sql.run(format!("EXCHANGE TABLES {} AND {}", table.name(), new_name(table))).await?;
+        self.distrust_summaries().await
     }
 
     async fn drop_beside(&self, table: Table, keeps_new: bool) -> Result<(), ArchiveError> {

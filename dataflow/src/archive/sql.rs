@@ -44,6 +44,9 @@ pub trait Sql: Send + Sync + 'static {
     /// Runs one statement of the writer's, and gives its answer in RowBinary.
     async fn run(&self, sql: String) -> Result<Bytes, ArchiveError>;
 
+    /// Runs one statement of the writer's that may take long, and that no insert waits for.
+    async fn compute(&self, sql: String) -> Result<Bytes, ArchiveError>;
+
     /// Inserts rows in RowBinary; the statement is without `FORMAT`.
     async fn insert(&self, insert: String, rows: Bytes) -> Result<(), ArchiveError>;
 
@@ -331,6 +334,10 @@ impl<S: Sql> Archive for SqlArchive<S> {
 
     async fn erase(&self, users: &[UserId]) -> Result<Vec<ErasedTable>, ArchiveError> {
         self.erase_content(users).await
+    }
+
+    async fn summarize(&self) -> Result<u64, ArchiveError> {
+        self.summarize_now().await
     }
 
     async fn entries(&self, query: EntriesQuery) -> Result<Vec<wire::Entry>, ArchiveError> {

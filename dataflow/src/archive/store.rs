@@ -157,6 +157,9 @@ pub trait Archive: Send + Sync + 'static {
     /// Tells in how many rows of each table there was some.
     async fn erase(&self, users: &[UserId]) -> Result<Vec<ErasedTable>, ArchiveError>;
 
+    /// Counts the days and hours that are over and were not counted yet, or not for good. Tells how many these were.
+    async fn summarize(&self) -> Result<u64, ArchiveError>;
+
     /// Entries of a conversation, in the order asked for, each once.
     async fn entries(&self, query: EntriesQuery) -> Result<Vec<wire::Entry>, ArchiveError>;
 

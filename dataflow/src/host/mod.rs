@@ -157,12 +157,7 @@ fn context(
     wakers: Vec<Arc<Waker>>,
     registry: &mut Registry,
 ) -> Arc<Context> {
-    let partitions = Partitions {
-        conversations: log.partitions(Topic::Events),
-        recipients: log.partitions(Topic::Fanout),
-        edges: log.partitions(Topic::Deliveries),
-        directory: log.partitions(Topic::Directory),
-    };
+    let partitions = log.partition_counts();
     let metrics = Arc::new(Metrics::new(registry));
     let assignments = Arc::new(Assignments::new(wakers));
     assignments.own(owned);

@@ -15,7 +15,7 @@ use std::{fs, path::Path};
 use archive::{engine, open, sql};
 use history::{DAY_MS, History, START_MS, conversation};
 use questions::{Asked, answer, date};
-use tidings_dataflow::archive::libchdb::Connection;
+use tidings_dataflow::archive::{libchdb::Connection, rebuild::Rebuilding as _, tables::Table};
 
 fn file(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(path);
@@ -75,18 +75,24 @@ async fn the_twenty_questions_are_answered_as_plain_code_answers_them() {
         }
         // The percentiles of the view are approximate; its counts are not.
         let counted = sql(&database, "SELECT sum(deliveries), sum(delivered), sum(seen) FROM delivery_latency");
-        let statuses = history.messages.iter().flat_map(|message| &message.recipients);
-        let delivered = statuses.clone().filter(|to| to.delivered_at.is_some()).count();
-        let seen = statuses.clone().filter(|to| to.seen_at.is_some()).count();
-        assert_eq!(counted, format!("{}\t{delivered}\t{seen}\n", statuses.count()));
+        assert_eq!(counted, within_a_day(&history));
         let medians = "SELECT count() > 100, countIf(v.delivered_seconds_p50 < e.low * 0.999 OR v.delivered_seconds_p50 > e.high * 1.001) \
                        FROM delivery_latency AS v INNER JOIN (SELECT toStartOfHour(toDateTime(sent_at, 'UTC')) AS hour, \
                        quantileExact(0.25)(dateDiff('millisecond', sent_at, delivered_at) / 1000) AS low, \
                        quantileExactHigh(0.75)(dateDiff('millisecond', sent_at, delivered_at) / 1000) AS high \
-                       FROM message_status WHERE delivered_at IS NOT NULL GROUP BY hour) AS e ON v.hour = e.hour";
+                       FROM message_status WHERE delivered_at < sent_at + INTERVAL 1 DAY GROUP BY hour) AS e ON v.hour = e.hour";
         assert_eq!(sql(&database, medians), "1\t0\n");
         of_a_stretch_of_time_as_of_all(&database);
     }
+}
+
+/// Deliveries, and those that were delivered, and seen, within a day of being sent.
+fn within_a_day(history: &History) -> String {
+    let statuses = history.messages.iter().flat_map(|message| message.recipients.iter().map(|to| (message.at, to)));
+    let in_time = |sent_at: i64, at: Option<i64>| at.is_some_and(|at| at < sent_at + DAY_MS);
+    let delivered = statuses.clone().filter(|(sent_at, to)| in_time(*sent_at, to.delivered_at)).count();
+    let seen = statuses.clone().filter(|(sent_at, to)| in_time(*sent_at, to.seen_at)).count();
+    format!("{}\t{delivered}\t{seen}\n", statuses.count())
 }
 
 /// The views of a stretch of time say what those of all of history say of it.
@@ -108,6 +114,72 @@ fn of_a_stretch_of_time_as_of_all(database: &str) {
         );
         assert_eq!(ask(database, &differing, &[]).as_deref(), Ok("0\n"), "{since}");
     }
+}
+
+#[tokio::test]
+async fn days_and_hours_that_are_over_are_counted_once_and_the_rest_when_it_is_asked_for() {
+    let database = "tidings_summaries";
+    let archive = open(database).await;
+    let at = |days: i64| u64::try_from(START_MS + days * DAY_MS + 600_000).unwrap();
+    assert_eq!(archive.summarize_as_of(at(50)).await.unwrap(), 0, "there is nothing to count");
+    let history = History::generate(11);
+    history.insert(&archive).await;
+    let all = || {
+        let days = ask(database, "SELECT * FROM daily_active_users ORDER BY day", &[]).unwrap();
+        // Percentiles of few values hang on their order a little.
+        let hours = "SELECT hour, deliveries, delivered, seen, round(delivered_seconds_p50), round(seen_seconds_p50) \
+                     FROM delivery_latency WHERE deliveries > 20 ORDER BY hour";
+        (
+            days,
+            ask(database, hours, &[]).unwrap(),
+            ask(database, "SELECT sum(deliveries), sum(delivered), sum(seen) FROM delivery_latency", &[]).unwrap(),
+        )
+    };
+    let written = |table: &str| ask(database, &format!("SELECT count() FROM {table}"), &[]).unwrap();
+    let asked = all();
+    assert_eq!(asked.2, within_a_day(&history));
+    assert!(asked.0.lines().count() > 30 && asked.1.lines().count() > 30, "{asked:?}");
+
+    // In the middle of it: both halves together say the same.
+    let counted = archive.summarize_as_of(at(20)).await.unwrap();
+    assert!(counted >= 20 + 19 * 24, "{counted}");
+    assert_eq!(written("daily_summaries"), "20\n");
+    assert_eq!(all(), asked);
+    assert_eq!(archive.summarize_as_of(at(20)).await.unwrap(), 0, "all was counted just now");
+    // The last of them were counted when they were ten minutes old, and are counted again when they are older.
+    assert!((1..=2 + 25).contains(&archive.summarize_as_of(at(20) + 900_000).await.unwrap()));
+
+    // What comes late: into a day that is young yet, and into one that is not looked at any more.
+    let late = |user: u128, day: i64| {
+        let at = START_MS + day * DAY_MS + 60_000;
+        let row = format!(
+            "INSERT INTO session_events (user_id, session_id, kind, at) \
+             VALUES (toUUID('{}'), {day}, 'opened', fromUnixTimestamp64Milli({at}))",
+            tidings_schemas::ids::UserId::random(user)
+        );
+        ask(database, &row, &[]).unwrap();
+    };
+    let connected = |day: i64| -> u64 {
+        let of_day = format!("SELECT connected_users FROM daily_active_users WHERE day = '{}'", date(day));
+        ask(database, &of_day, &[]).unwrap().trim().parse().unwrap()
+    };
+    let (young, old) = (connected(19), connected(3));
+    late(0xfeed, 19);
+    late(0xbeef, 3);
+    archive.summarize_as_of(at(60)).await.unwrap();
+    assert_eq!(written("(SELECT * FROM daily_summaries FINAL)"), "60\n", "days without anybody are counted, too");
+    assert_eq!((connected(19), connected(3)), (young + 1, old));
+    assert_eq!(all().1, asked.1);
+    // The next day with its hours, and those before, which were young.
+    assert!((2 * 25..=2 * 25 + 2).contains(&archive.summarize_as_of(at(61)).await.unwrap()));
+
+    // A table in another's place: what was counted from it is counted again.
+    archive.create_new(Table::InboxEntries).await.unwrap();
+    archive.exchange(Table::InboxEntries).await.unwrap();
+    assert_eq!(connected(3), old, "until then it says what it said");
+    archive.summarize_as_of(at(61)).await.unwrap();
+    assert_eq!((connected(19), connected(3)), (young + 1, old + 1));
+    assert_eq!(all().1, asked.1);
 }
 
 #[tokio::test]

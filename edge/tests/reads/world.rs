@@ -107,12 +107,7 @@ impl World {
     }
 
     pub(crate) fn partitions(&self) -> Partitions {
-        Partitions {
-            conversations: self.log.partitions(Topic::Events),
-            recipients: self.log.partitions(Topic::Fanout),
-            edges: self.log.partitions(Topic::Deliveries),
-            directory: self.log.partitions(Topic::Directory),
-        }
+        self.log.partition_counts()
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use anyhow::Context;
 use serde::Serialize;
 use tidings_ingest::{Log, StoredRecord};
 use tidings_replay::{
@@ -15,24 +16,26 @@ use tidings_replay::{
 };
 use tidings_schemas::{
     clock::{Clock, SystemClock},
-    ids::{ConversationId, UserId},
+    ids::ConversationId,
     topics::Topic,
 };
 
 use super::{
+    draft::Draft,
     exit::{Code, Failure, Outcome, WithCode},
     output::{Form, Lines, Sink, Table},
     parquet::Parquet,
-    progress,
+    people, progress,
     ranges::{RangeArgs, topics},
     source::SourceArgs,
+    table::{self, Columns},
 };
 
 /// What to dump, from the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DumpArgs {
     /// Topics, with or without their version (events, timeline, inbox …), or all.
-    #[arg(value_name = "TOPIC", required = true)]
+    #[arg(value_name = "TOPIC", required = true, value_delimiter = ',')]
     pub topics: Vec<String>,
     /// Which log.
     #[command(flatten)]
@@ -47,8 +50,8 @@ pub struct DumpArgs {
     #[arg(long, value_name = "ID")]
     pub conversation: Option<ConversationId>,
     /// Only records that name this user: as an actor, a member, a recipient or otherwise.
-    #[arg(long, value_name = "ID")]
-    pub user: Option<UserId>,
+    #[arg(long, value_name = "ID|NAME")]
+    pub user: Option<String>,
     /// At most this many records.
     #[arg(short = 'n', long, value_name = "N")]
     pub max: Option<u64>,
@@ -58,7 +61,7 @@ pub struct DumpArgs {
     /// The form.
     #[arg(long, value_enum, default_value_t)]
     pub output: Form,
-    /// Write to this file, which must not exist, instead of standard output.
+    /// Write to this file, which must not exist, instead of standard output. It is named FILE.part until it is whole.
     #[arg(long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Only say what would be read: ranges, counts and about how many bytes.
@@ -95,8 +98,9 @@ struct RangeReport {
 pub fn run(args: &DumpArgs) -> Outcome {
     let named = topics(&args.topics).code(Code::Usage)?;
     let selection = args.range.selection(named).code(Code::Usage)?;
-    let concern = Concern { key: args.key.clone(), conversation: args.conversation, user: args.user };
     let source = args.source.open()?;
+    let user = args.user.as_ref().map(|user| people::user(&*source.log, user, &|_| {})).transpose()?;
+    let concern = Concern { key: args.key.clone(), conversation: args.conversation, user };
     let spans = selection.resolve(&*source.log)?;
     let mut report = Report {
         source: source.place.clone(),
@@ -111,19 +115,33 @@ pub fn run(args: &DumpArgs) -> Outcome {
     if matches!(args.output, Form::Raw | Form::Parquet) {
         refuse_binary(args)?;
     }
-    let to_file = args.file.is_some();
     let has_all = concern.is_any() && args.max.is_none() && args.range.from.is_none() && args.range.to.is_none();
     let header = Header::new(&*source.log, &spans, SystemClock::new().now_ms(), has_all);
-    let mut dumping =
-        Dumping { args, selection: &selection, concern: &concern, sink: sink(args, header)?, report: &mut report };
+    let (out, draft) = output(args)?;
+    let sink = sink(args, out, header)?;
+    let mut dumping = Dumping { args, selection: &selection, concern: &concern, sink, report: &mut report };
     let dumped = dumping.all(&*source.log, &spans);
     let sink = dumping.sink;
-    match dumped.and_then(|()| sink.finish().code(Code::Target)) {
+    match dumped.and_then(|()| written(sink.finish(), args)) {
         Err(Failure { error, .. }) if is_closed_pipe(&error) => Ok(()),
         Err(failure) => Err(failure),
-        Ok(()) if to_file => show(&report, args.json),
+        Ok(()) if args.file.is_some() => {
+            draft.map_or(Ok(()), Draft::finish)?;
+            show(&report, args.json)
+        }
+        Ok(()) if report.records == 0 && args.output == Form::Table => {
+            let read: u64 = spans.iter().map(Span::records).sum();
+            progress::say(&format!("note: none of the {read} records there is one of these"));
+            Ok(())
+        }
         Ok(()) => Ok(()),
     }
+}
+
+/// Says where a record could not be written to.
+fn written(outcome: io::Result<()>, args: &DumpArgs) -> Outcome {
+    let to = || args.file.as_ref().map_or_else(|| "standard output".to_owned(), |file| file.display().to_string());
+    outcome.with_context(|| format!("cannot write to {}", to())).code(Code::Target)
 }
 
 /// Whoever read our output has seen enough.
@@ -143,15 +161,19 @@ fn refuse_binary(args: &DumpArgs) -> Outcome {
     Ok(())
 }
 
-fn sink(args: &DumpArgs, header: Header) -> Result<Box<dyn Sink>, Failure> {
-    let out: Box<dyn Write + Send> = match &args.file {
-        Some(path) => {
-            let file = File::create_new(path).map_err(anyhow::Error::from);
-            let file = file.map_err(|error| error.context(format!("cannot create {}", path.display())));
-            Box::new(BufWriter::new(file.code(Code::Target)?))
-        }
-        None => Box::new(BufWriter::new(io::stdout())),
-    };
+/// Where records go.
+fn output(args: &DumpArgs) -> Result<(Box<dyn Write + Send>, Option<Draft>), Failure> {
+    let Some(path) = &args.file else { return Ok((Box::new(BufWriter::new(io::stdout())), None)) };
+    if args.follow {
+        // What is never whole is looked at meanwhile.
+        let file = File::create_new(path).with_context(|| format!("cannot create {}", path.display()));
+        return Ok((Box::new(BufWriter::new(file.code(Code::Target)?)), None));
+    }
+    let (draft, file) = Draft::create(path)?;
+    Ok((Box::new(BufWriter::new(file)), Some(draft)))
+}
+
+fn sink(args: &DumpArgs, out: Box<dyn Write + Send>, header: Header) -> Result<Box<dyn Sink>, Failure> {
     Ok(match args.output {
         Form::Table => Box::new(Table::new(out)),
         Form::Jsonl => Box::new(Lines(out)),
@@ -187,7 +209,7 @@ impl Dumping<'_> {
     fn follow(&mut self, log: &dyn Log, spans: &[Span]) -> Outcome {
         let mut tail = Tail::new(log, spans)?;
         while !self.is_done() {
-            self.sink.flush().code(Code::Target)?;
+            written(self.sink.flush(), self.args)?;
             for (topic, partition, record) in tail.wait()? {
                 if self.is_done() {
                     break;
@@ -206,7 +228,7 @@ impl Dumping<'_> {
         if !self.selection.has_time(record.timestamp_ms) || !self.concern.holds(topic, record) {
             return Ok(());
         }
-        self.sink.write(topic, partition, record).code(Code::Target)?;
+        written(self.sink.write(topic, partition, record), self.args)?;
         self.report.records += 1;
         self.report.bytes += (record.key.len() + record.value.len()) as u64;
         Ok(())
@@ -242,20 +264,21 @@ fn estimate(log: &dyn Log, spans: &[Span], report: &mut Report) -> Outcome {
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "the program's output")]
 fn show(report: &Report, json: bool) -> Outcome {
     if json {
-        println!("{}", serde_json::to_string_pretty(report).code(Code::Target)?);
-        return Ok(());
+        return table::print(&table::pretty(report)?);
     }
-    println!("log {} in {}", report.log_id, report.source);
-    println!("{:16} {:>3} {:>12} {:>12} {:>12}   kept", "topic", "p", "from", "to", "records");
+    let mut columns = Columns::new(["TOPIC", "P", "FROM", "TO", "RECORDS", "KEPT"]);
     // Those that hold nothing say nothing.
     for range in report.ranges.iter().filter(|range| range.kept_end > 0) {
         let RangeReport { topic, partition, start, end, kept_start, kept_end } = range;
-        println!("{topic:16} {partition:>3} {start:>12} {end:>12} {:>12}   {kept_start}..{kept_end}", end - start);
+        let [partition, start, end, records] =
+            [u64::from(*partition), *start, *end, end - start].map(|n| n.to_string());
+        columns.row([(*topic).to_owned(), partition, start, end, records, format!("{kept_start}..{kept_end}")]);
     }
     let about = if report.bytes_are_estimated { "about " } else { "" };
-    println!("{} records, {about}{} bytes of keys and values", report.records, report.bytes);
-    Ok(())
+    let Report { source, log_id, records, bytes, .. } = report;
+    table::print(&format!(
+        "log {log_id} in {source}\n{columns}\n{records} records, {about}{bytes} bytes of keys and values"
+    ))
 }

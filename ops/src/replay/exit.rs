@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use tidings_ingest::LogError;
 use tidings_replay::{ScanError, select::SelectError};
 
+use super::progress::say;
+
 /// Why it ended. The numbers are the program's exit codes, and stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -88,7 +90,7 @@ pub fn code(outcome: Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
-            eprintln!("error: {error:#}");
+            say(&format!("error: {error:#}"));
             ExitCode::from(code as u8)
         }
     }

@@ -1,6 +1,7 @@
 //! `tidings replay into`: history played into another system, which derives the rest itself.
 
 use std::{
+    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,6 +26,7 @@ use super::{
     progress,
     ranges::{RangeArgs, topics},
     source::{Source, SourceArgs},
+    table,
     target::Target,
 };
 use crate::config::{Settings, SettingsArgs};
@@ -301,12 +303,7 @@ impl Playing<'_> {
             }
         }
         self.plan.target_log_id = Some(target_log_id);
-        let counts = Partitions {
-            conversations: target.log.partitions(Topic::Events),
-            recipients: target.log.partitions(Topic::Inbox),
-            edges: target.log.partitions(Topic::Deliveries),
-            directory: target.log.partitions(Topic::Directory),
-        };
+        let counts = target.log.partition_counts();
         let source = Arc::clone(&self.source.log);
         let mut history = self.history(&*source, counts)?;
         let bar = progress::Shown(progress::bar("records", self.total()));
@@ -353,26 +350,26 @@ impl Playing<'_> {
         written.with_context(|| format!("cannot write {}", file.display())).code(Code::Target)
     }
 
-    #[allow(clippy::print_stdout, reason = "the program's output")]
     fn show(&self) -> Outcome {
         let report = &self.report;
         if self.args.json {
-            println!("{}", serde_json::to_string_pretty(report).code(Code::Target)?);
-        } else if report.was_done {
-            println!("it was done already: {} holds it", report.target);
-        } else if self.args.dry_run {
-            println!("{} records of {} would be played", report.records_read, report.source);
-        } else {
-            let Report { records_read, records_written, records_kept, source, target, .. } = report;
-            println!(
-                "{records_read} records of {source} played into {target} (log {}), as {records_written}",
-                report.target_log_id
-            );
-            if *records_kept > 0 {
-                println!("{records_kept} of them by an attempt before");
-            }
+            return table::print(&table::pretty(report)?);
         }
-        Ok(())
+        let Report { records_read, records_written, records_kept, source, target, target_log_id, was_done } = report;
+        if *was_done {
+            return table::print(&format!("it was done already: {target} holds it"));
+        }
+        if self.args.dry_run {
+            return table::print(&format!("{records_read} records of {source} would be played"));
+        }
+        let mut text = format!(
+            "{records_read} records of {source} played into {target} (log {target_log_id}), as {records_written}"
+        );
+        if *records_kept > 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n{records_kept} of them by an attempt before");
+        }
+        table::print(&text)
     }
 }
 

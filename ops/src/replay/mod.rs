@@ -5,16 +5,19 @@
 //! - [`state`]: what was so at a moment of the past. [`trace`]: one message's whole life. [`table`]: columns for people.
 //! - [`diff`]: what other rules would make of the same history. [`derive`]: what this program's make of it.
 //! - [`source`], [`target`]: which logs. [`ranges`]: which records. [`exit`]: how it ends. [`progress`]: what is shown meanwhile.
+//!   [`work`]: how it is gone about. [`people`]: users by name. [`draft`]: files that are whole or not there.
 //!   [`output`]: how records are written. [`parquet`]: as a Parquet file.
 
 pub mod derive;
 pub mod diff;
+pub mod draft;
 pub mod dump;
 pub mod exit;
 pub mod import;
 pub mod into;
 pub mod output;
 pub mod parquet;
+pub mod people;
 pub mod progress;
 pub mod ranges;
 pub mod rebuild;
@@ -24,15 +27,20 @@ pub mod table;
 pub mod target;
 pub mod trace;
 pub mod verify;
+pub mod work;
 
 use std::process::ExitCode;
 
 /// What to replay, from the command line.
 #[derive(Debug, Clone, clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct ReplayArgs {
     #[command(subcommand)]
     verb: Verb,
 }
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 differences or damage were found; 2 what was asked for cannot be; 3 the source cannot be \
+                          read; 4 the target cannot be written. docs/REPLAY.md is the guide.";
 
 #[derive(Debug, Clone, clap::Subcommand)]
 enum Verb {

@@ -61,7 +61,7 @@ impl<W: Write> Sink for Table<W> {
             writeln!(self.out, "{topic:16} {partition:>3} {offset:>10}  {time:24}  {key:36}  VALUE")?;
         }
         let (name, offset, time) = (topic.name(), record.offset, decode::time(record.timestamp_ms));
-        let (key, value) = (decode::key(&record.key), decode::value(topic, record));
+        let (key, value) = (decode::key_of(topic, &record.key), decode::value(topic, record));
         writeln!(self.out, "{name:16} {partition:>3} {offset:>10}  {time:24}  {key:36}  {value}")
     }
 

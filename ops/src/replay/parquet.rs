@@ -145,7 +145,7 @@ impl<W: Write + Send> Sink for Parquet<W> {
         group.partitions.push(partition as i32);
         group.offsets.push(record.offset as i64);
         group.timestamps.push(record.timestamp_ms);
-        let key = decode::key(&record.key);
+        let key = decode::key_of(topic, &record.key);
         group.bytes += key.len() + record.value.len();
         group.keys.push(text(key));
         let (mut value, mut unknown_fields, mut error, mut raw) = (None, None, None, None);

@@ -11,13 +11,14 @@ use tidings_schemas::{
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RangeArgs {
     /// Only these partitions: a number, or several with commas.
-    #[arg(short, long, value_name = "N", value_delimiter = ',')]
+    #[arg(short, long, value_name = "N", value_delimiter = ',', value_parser = partition)]
     pub partition: Vec<u32>,
     /// Where to begin: beginning, end, -N (N before the end) or an offset; or a range BEGIN..END of two of them, without
-    /// END itself. In each partition.
+    /// END itself. In each partition that is read, so offsets mostly go with -p.
     #[arg(short, long, value_name = "OFFSET", value_parser = offsets, allow_hyphen_values = true, default_value = "beginning")]
     pub offset: (Bound, Option<Bound>),
-    /// Only what was appended at or after this moment: RFC 3339 (2026-01-31T12:00:00Z) or before now (-2h, -30m, -7d).
+    /// Only what was appended at or after this moment: RFC 3339 (2026-01-31T12:00:00Z), a day in UTC (2026-01-31), before
+    /// now (-2h, -30m, -7d), now, or Unix time in milliseconds (13 digits).
     #[arg(long, value_name = "TIME", value_parser = moment, allow_hyphen_values = true)]
     pub from: Option<i64>,
     /// Only what was appended before this moment.
@@ -66,6 +67,12 @@ fn short(topic: Topic) -> &'static str {
     topic.name().split('.').next().unwrap_or_default()
 }
 
+fn partition(text: &str) -> Result<u32> {
+    text.trim()
+        .parse()
+        .with_context(|| format!("{text:?} is no partition (hint: a number, or several with commas: 0,2)"))
+}
+
 fn bound(text: &str) -> Result<Bound> {
     Ok(match text {
         "beginning" | "start" => Bound::Beginning,
@@ -105,10 +112,14 @@ pub fn as_of(text: &str) -> Result<Moment> {
         return Ok(Moment::Now);
     }
     let parts: Vec<&str> = text.split(':').collect();
-    let [name, partition, offset] = parts[..] else { return Ok(Moment::At(moment(text)?)) };
+    let at = || {
+        let at = moment(text).map(Moment::At);
+        at.map_err(|_| anyhow::anyhow!("{text:?} is no time, and no record ({TIME_HINT}, or events:0:1234)"))
+    };
+    let [name, partition, offset] = parts[..] else { return at() };
     // A time has as many colons, but begins with a digit.
     if !name.starts_with(|letter: char| letter.is_ascii_alphabetic()) {
-        return Ok(Moment::At(moment(text)?));
+        return at();
     }
     let [topic] = topics(&[name.to_owned()])?[..] else { bail!("{text:?} names no one topic (hint: events:0:1234)") };
     let number = |text: &str| text.parse().with_context(|| format!("{text:?} is no number (hint: events:0:1234)"));
@@ -129,11 +140,21 @@ fn moment_at(text: &str, now_ms: i64) -> Result<i64> {
         let ago_ms = span_ms(ago).with_context(|| format!("{text:?} is no time (hint: -90s, -30m, -2h, -7d)"))?;
         return Ok(now_ms.saturating_sub(ago_ms));
     }
-    let moment: jiff::Timestamp = text
-        .parse()
-        .map_err(|_| anyhow::anyhow!("{text:?} is no time (hint: 2026-01-31T12:00:00Z, with a zone, or -2h)"))?;
+    // rpk takes these two as well.
+    if text.len() == UNIX_MS_DIGITS && text.bytes().all(|digit| digit.is_ascii_digit()) {
+        return text.parse().with_context(|| format!("{text:?} is no time"));
+    }
+    let midnight = format!("{text}T00:00:00Z");
+    let whole = if text.len() == DAY_LETTERS { &midnight } else { text };
+    let moment: jiff::Timestamp = whole.parse().map_err(|_| anyhow::anyhow!("{text:?} is no time ({TIME_HINT})"))?;
     Ok(moment.as_millisecond())
 }
+
+const TIME_HINT: &str = "hint: 2026-01-31T12:00:00Z, with a zone, 2026-01-31 in UTC, or -2h";
+/// `1767225600000`.
+const UNIX_MS_DIGITS: usize = 13;
+/// `2026-01-31`.
+const DAY_LETTERS: usize = 10;
 
 /// `2h30m`, in milliseconds.
 fn span_ms(text: &str) -> Option<i64> {
@@ -191,10 +212,25 @@ mod tests {
             ("-7d", now_ms - 7 * 86_400_000),
             ("2026-01-01T00:00:00Z", now_ms),
             ("2026-01-01T01:00:00+01:00", now_ms),
+            ("2026-01-01", now_ms),
+            ("1767225600000", now_ms),
         ] {
             assert_eq!(moment_at(text, now_ms).unwrap(), expected, "{text}");
         }
-        for text in ["", "yesterday", "-", "-h", "-2", "-2y", "2026-01-01", "-9223372036854775807w"] {
+        for text in [
+            "",
+            "yesterday",
+            "-",
+            "-h",
+            "-2",
+            "-2y",
+            "2026-01-32",
+            "2026-01-01T10:00",
+            "2026-01-01 10:00:00",
+            "1767225600",
+            "2h",
+            "-9223372036854775807w",
+        ] {
             assert!(moment_at(text, now_ms).is_err(), "{text}");
         }
     }
@@ -208,7 +244,8 @@ mod tests {
         for text in
             ["", "event:0:1", "all:0:1", "events:0", "events:0:x", "events:-1:0", "events:4294967296:0", "12:00:00"]
         {
-            assert!(as_of(text).is_err(), "{text}");
+            let error = as_of(text).unwrap_err().to_string();
+            assert!(error.contains("hint") || error.contains("no such partition"), "{text}: {error}");
         }
     }
 

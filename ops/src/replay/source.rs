@@ -1,8 +1,11 @@
 //! Which log is read: a data folder, also while `tidings up` runs on it, or Kafka.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use tidings_ingest::{KafkaLog, Log, ReadOnlyLog};
+use tidings_ingest::{BulkLog, KafkaLog, Log, LogError, ReadOnlyLog};
 
 use super::exit::{Code, Failure, WithCode};
 use crate::config::{LogKind, Settings, SettingsArgs};
@@ -53,7 +56,8 @@ impl SourceArgs {
         let (log, place): (Arc<dyn Log>, _) = match settings.node.log {
             LogKind::Embedded => {
                 let directory = settings.node.data.join("log");
-                (Arc::new(ReadOnlyLog::open(&directory)?), settings.node.data.display().to_string())
+                let log = ReadOnlyLog::open(&directory).map_err(|error| not_open(&directory, error))?;
+                (Arc::new(log), settings.node.data.display().to_string())
             }
             LogKind::Kafka => {
                 let place = format!("Kafka {} ({}*)", settings.kafka.brokers, settings.kafka.topic_prefix);
@@ -61,5 +65,16 @@ impl SourceArgs {
             }
         };
         Ok(Source { log, place, settings })
+    }
+}
+
+/// What is half imported is no log yet, and is not nothing.
+fn not_open(directory: &Path, error: LogError) -> Failure {
+    match (&error, BulkLog::unfinished(directory)) {
+        (LogError::Absent { .. }, Ok(Some(_))) => {
+            let what = format!("the import into {} was interrupted, so there is no log yet", directory.display());
+            Failure::new(Code::Source, what + " (hint: the same command again goes on with it)")
+        }
+        _ => error.into(),
     }
 }

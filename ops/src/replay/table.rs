@@ -5,6 +5,9 @@ use std::{
     io::{self, Write as _},
 };
 
+use anyhow::Context;
+use serde::Serialize;
+
 use super::exit::{Code, Outcome, WithCode};
 
 /// An answer and a line's end onto standard output. Who has seen enough (`| head`) may close it.
@@ -15,7 +18,7 @@ pub fn print(answer: &dyn Display) -> Outcome {
     let mut out = io::stdout().lock();
     match writeln!(out, "{answer}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.code(Code::Target),
+        written => written.context("cannot write to standard output").code(Code::Target),
     }
 }
 
@@ -23,7 +26,7 @@ pub fn print(answer: &dyn Display) -> Outcome {
 ///
 /// # Errors
 /// There is none: a report always has a form.
-pub fn pretty(report: &serde_json::Value) -> Result<String, super::exit::Failure> {
+pub fn pretty(report: &impl Serialize) -> Result<String, super::exit::Failure> {
     serde_json::to_string_pretty(report).code(Code::Target)
 }
 

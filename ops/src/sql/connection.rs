@@ -37,6 +37,8 @@ impl Connection {
         // On a terminal the engine may colour; a table that goes elsewhere is plain text.
         let is_terminal = args.output_file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stdout());
         arguments += if is_terminal { "&output_format_pretty_color=1" } else { "&output_format_pretty_color=0" };
+        // An empty field is what other programs take for nothing; of `\N` only ClickHouse knows.
+        arguments += "&format_csv_null_representation=";
         // A real server stops when the client goes away, as ours does; an error in the middle is an error.
         arguments += "&cancel_http_readonly_queries_on_client_close=1&wait_end_of_query=1";
         let client = http_client(&server);
@@ -87,6 +89,9 @@ fn readable(error: &str) -> String {
     let error = error.trim();
     let error = error.split_once("DB::Exception: ").map_or(error, |(_, error)| error);
     let error = error.find(" (version ").map_or(error, |at| &error[..at]);
+    if error.contains("(UNKNOWN_QUERY_PARAMETER)") {
+        return format!("{error} (hint: --param NAME=VALUE)");
+    }
     // Of a hundred things that the parser would have taken, the first few say as much.
     match error.split_once(EXPECTED) {
         Some((before, rest)) if rest.matches(", ").count() > EXPECTED_MAX => {
@@ -119,6 +124,8 @@ mod tests {
             "Code: 60. DB::Exception: Unknown table expression identifier 'x'. (UNKNOWN_TABLE) (version 26.7.3.1)\n";
         assert_eq!(readable(error), "Unknown table expression identifier 'x'. (UNKNOWN_TABLE)");
         assert_eq!(readable("no more\n"), "no more");
+        let error = readable("Code: 456. DB::Exception: Substitution `day` is not set. (UNKNOWN_QUERY_PARAMETER)");
+        assert_eq!(error, "Substitution `day` is not set. (UNKNOWN_QUERY_PARAMETER) (hint: --param NAME=VALUE)");
         let expected = (0..40).map(|number| format!("token {number}")).collect::<Vec<_>>().join(", ");
         let error = readable(&format!("Syntax error: x. Expected one of: {expected}. (SYNTAX_ERROR)"));
         assert!(error.ends_with("token 15 … (SYNTAX_ERROR)"), "{error}");

@@ -43,7 +43,7 @@ pub struct SqlArgs {
     /// For https: trust the certificates that this authority vouches for.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Instead of a URL: the data folder of a Tidings that does not run.
+    /// Instead of a URL: the data folder of a Tidings. If it runs, it is asked; else its archive is opened here.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The engine for --data, `libchdb.so` (default: where ./ops/fetch-libchdb puts it).
@@ -132,8 +132,14 @@ pub fn run(args: &SqlArgs) -> Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let password = password::read(args.password_file.as_deref(), "TIDINGS_CLICKHOUSE_PASSWORD")?;
-    let local = args.data.as_deref().map(|data| runtime.block_on(open(data, args))).transpose()?;
-    let url = local.as_ref().map_or_else(|| args.url.clone(), |port| format!("http://{}", port.address()));
+    let archive = match &args.data {
+        Some(data) => runtime.block_on(open(data, args))?,
+        None => Archive::At(args.url.clone()),
+    };
+    let url = match &archive {
+        Archive::At(url) => url.clone(),
+        Archive::Here(port) => format!("http://{}", port.address()),
+    };
     let connection = Connection::new(Server::parse(&url, args.ca.as_deref())?, args, password, output.format());
     let code = match statements {
         None => prompt::run(&runtime, &connection)?,
@@ -145,10 +151,10 @@ pub fn run(args: &SqlArgs) -> Result<ExitCode> {
                 }
                 None => Box::new(stdout()),
             };
-            all(&runtime, &connection, &statements, &mut to)?
+            all(&runtime, &connection, &statements, &mut to, output == Output::Table)?
         }
     };
-    if let Some(port) = local {
+    if let Archive::Here(port) = archive {
         runtime.block_on(port.shutdown());
     }
     Ok(code)
@@ -159,10 +165,12 @@ fn all(
     connection: &Connection,
     statements: &[String],
     to: &mut dyn Write,
+    is_table: bool,
 ) -> Result<ExitCode> {
     for statement in statements {
         match runtime.block_on(connection.ask(statement)) {
             Ok(answer) => match to.write_all(&answer).and_then(|()| to.flush()) {
+                Ok(()) if is_table => say_if_empty(&answer),
                 Ok(()) => {}
                 // Whoever read it has seen enough.
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
@@ -187,8 +195,16 @@ fn output(args: &SqlArgs) -> Result<Output> {
     Ok(output)
 }
 
-/// Opens the archive of a data folder and serves it to this process alone.
-async fn open(data: &Path, args: &SqlArgs) -> Result<HttpHandle> {
+/// Who answers.
+enum Archive {
+    /// A port somewhere.
+    At(String),
+    /// One that this process serves to itself.
+    Here(HttpHandle),
+}
+
+/// The archive of a data folder: that of the program that runs there, or opened here.
+async fn open(data: &Path, args: &SqlArgs) -> Result<Archive> {
     let folders = [data.join("archive"), data.to_owned()];
     let Some(folder) = folders.into_iter().find(|folder| folder.join("engine").is_dir()) else {
         bail!("there is no archive in {} (hint: the folder that `tidings up` was given as --data)", data.display());
@@ -200,19 +216,28 @@ async fn open(data: &Path, args: &SqlArgs) -> Result<HttpHandle> {
     let limits = engine.analyst;
     let settings = ArchiveSettings { database: args.database.clone(), ..ArchiveSettings::default() };
     let opened = tokio::task::spawn_blocking(move || EmbeddedArchive::open(&engine, settings));
-    let archive = opened.await.context("the engine failed")?.map_err(|error| match error {
-        EngineError::FolderInUse { holder, .. } => {
-            let address =
-                fs::read_to_string(folder.join(SQL_ADDRESS_FILE)).unwrap_or_else(|_| "127.0.0.1:8123".to_owned());
-            let data = data.display();
-            anyhow::anyhow!(
-                "{data} is in use by a running program ({holder}) (hint: ask that one, --url http://{address})"
-            )
+    let archive = match opened.await.context("the engine failed")? {
+        Ok(archive) => archive,
+        Err(EngineError::FolderInUse { holder, .. }) => {
+            let Ok(address) = fs::read_to_string(folder.join(SQL_ADDRESS_FILE)) else {
+                let data = data.display();
+                bail!(
+                    "{data} is in use by a running program that answers no SQL ({holder}) (hint: archive.http_listen)"
+                );
+            };
+            return Ok(Archive::At(format!("http://{}", address.trim())));
         }
-        error => error.into(),
-    })?;
+        Err(error) => return Err(error.into()),
+    };
     let config = HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), limits, ..HttpConfig::default() };
-    http::serve(&config, &archive).await.context("cannot open a port for it")
+    Ok(Archive::Here(http::serve(&config, &archive).await.context("cannot open a port for it")?))
+}
+
+/// A table without rows is no text at all: a person who asked is told.
+fn say_if_empty(answer: &[u8]) {
+    if answer.trim_ascii().is_empty() {
+        say("no rows");
+    }
 }
 
 /// Says something that is no result.

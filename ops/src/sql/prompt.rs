@@ -13,14 +13,14 @@ use tokio::runtime::Runtime;
 
 use super::{
     connection::{Connection, Failed},
-    say, statements,
+    say, say_if_empty, statements,
 };
 
 /// Statements that are remembered.
 const HISTORY_MAX: usize = 1_000;
 
 const HELP: &str = "End a statement with a semicolon. DESCRIBE messages; says what the columns are; SHOW TABLES; what there \
-                    is. Ctrl-C cancels, Ctrl-D ends.";
+                    is; FORMAT Vertical at its end shows wide rows. Ctrl-C cancels, Ctrl-D ends, help says this.";
 
 /// Asks what is typed until the end of input.
 pub(super) fn run(runtime: &Runtime, connection: &Connection) -> Result<ExitCode> {
@@ -39,8 +39,14 @@ pub(super) fn run(runtime: &Runtime, connection: &Connection) -> Result<ExitCode
             Ok(line) => {
                 typed.push_str(&line);
                 typed.push('\n');
-                if typed.trim() == "exit" || typed.trim() == "quit" {
-                    break;
+                match typed.trim().trim_end_matches(';') {
+                    "exit" | "quit" => break,
+                    "help" => {
+                        say(HELP);
+                        typed.clear();
+                        continue;
+                    }
+                    _ => {}
                 }
                 let (ended, rest) = statements::ended(&typed);
                 let rest = rest.trim_start().to_owned();
@@ -68,6 +74,7 @@ fn ask(runtime: &Runtime, connection: &Connection, statement: &str) {
             let mut to = stdout().lock();
             // A terminal that is gone ends the input, too.
             let _ = to.write_all(&answer).and_then(|()| to.flush());
+            say_if_empty(&answer);
         }
         Err(Failed::Cancelled) => say("cancelled"),
         Err(Failed::Error(error)) => say(&format!("error: {error:#}")),

@@ -36,13 +36,17 @@ const BEFORE: Duration = Duration::from_secs(3);
 const AFTER: Duration = Duration::from_secs(6);
 /// How long the archive may take to have everything.
 const ARCHIVE_PATIENCE: Duration = Duration::from_secs(60);
+/// Where nothing is sent, it has everything when nothing came for so long.
+const ARCHIVE_REST: Duration = Duration::from_secs(2);
+/// How often it is looked.
+const POLL: Duration = Duration::from_millis(250);
 
 /// Loads the fleet, breaks it in the middle, and checks.
 pub(crate) fn fault(fleet: &mut Fleet, fault: &Fault, args: &Args, random: &mut StdRng) -> Result<Outcome> {
     (fault.prepare)(fleet).with_context(|| format!("cannot prepare {}", fault.name))?;
     fleet.ready()?;
     let run: u32 = random.random();
-    let archived_before = archived_at_last(fleet)?;
+    let archived_before = archived_at_rest(fleet)?;
     let record = fleet.folder.join(format!("{}-{run:08x}.jsonl", fault.name));
     let (users, rate) = if args.long { (200, 400) } else { (60, 150) };
     let jitter = Duration::from_millis(random.random_range(0..1_000));
@@ -151,16 +155,23 @@ fn archived(fleet: &Fleet) -> Result<u64> {
     digits.parse().with_context(|| format!("the archive answers {answer:?}"))
 }
 
-/// A fleet is ready before its archive has tables.
-fn archived_at_last(fleet: &Fleet) -> Result<u64> {
-    let mut waited = Duration::ZERO;
+/// A fleet is ready before its archive has tables; and what clients sent to see the end of the fault before may not be in
+/// them yet.
+fn archived_at_rest(fleet: &Fleet) -> Result<u64> {
+    let (mut waited, mut last, mut at_rest) = (Duration::ZERO, None, Duration::ZERO);
     loop {
         match archived(fleet) {
-            Err(_) if waited < ARCHIVE_PATIENCE => {}
-            counted => return counted,
+            Err(error) if waited >= ARCHIVE_PATIENCE => return Err(error),
+            Ok(count) if last == Some(count) => at_rest += POLL,
+            found => (last, at_rest) = (found.ok(), Duration::ZERO),
         }
-        thread::sleep(Duration::from_millis(250));
-        waited += Duration::from_millis(250);
+        if let Some(count) = last
+            && at_rest >= ARCHIVE_REST
+        {
+            return Ok(count);
+        }
+        thread::sleep(POLL);
+        waited += POLL;
     }
 }
 
@@ -173,8 +184,8 @@ fn wait_for_archive(fleet: &Fleet, expected: u64) -> Result<()> {
         if found >= expected {
             break;
         }
-        thread::sleep(Duration::from_millis(250));
-        waited += Duration::from_millis(250);
+        thread::sleep(POLL);
+        waited += POLL;
     }
     if found != expected {
         bail!("the archive holds {found} messages, and clients were told of {expected}");

@@ -4,18 +4,13 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
+use super::chats::{Chats, chats};
 use super::harness::{PATIENCE, Person, Server, eventually};
 use super::tool::{lines, replay, replayed};
 
 /// Some history: a chat and a group, an edit, a deletion, somebody who has read.
 async fn history(server: &Server) -> (Person, Person, String, String) {
-    let (ann, bob, eve) = (server.person("ann").await, server.person("bob").await, server.person("eve").await);
-    let chat = ann.chat_with(&bob).await;
-    let group = ann.group("the three", &[&bob, &eve]).await;
-    for number in 0..5 {
-        ann.post(&chat, &format!("c{number}"), &format!("chat {number}")).await;
-        bob.post(&group, &format!("g{number}"), &format!("group {number}")).await;
-    }
+    let Chats { ann, bob, chat, group } = chats(server).await;
     let said = bob.post(&chat, "last", "a word").await;
     let path = format!("/v1/conversations/{chat}/messages/{}", said["message_id"].as_str().unwrap());
     bob.call(hyper::Method::PATCH, &path, serde_json::json!({"text": "another word"})).await;

@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use serde_json::Value;
 
+use super::chats::chats;
 use super::harness::Server;
 use super::tool::{lines, replay, replayed};
 
@@ -18,13 +19,7 @@ fn script(folder: &Path, name: &str, body: &str) -> String {
 #[tokio::test]
 async fn other_limits_and_other_builds_are_compared() {
     let server = Server::start().await;
-    let (ann, bob, eve) = (server.person("ann").await, server.person("bob").await, server.person("eve").await);
-    let chat = ann.chat_with(&bob).await;
-    let group = ann.group("the three", &[&bob, &eve]).await;
-    for number in 0..5 {
-        ann.post(&chat, &format!("c{number}"), "to bob").await;
-        bob.post(&group, &format!("g{number}"), "to all").await;
-    }
+    chats(&server).await;
     let folder = server.folder();
     let other = "dataflow.conversations.group_members_max=2";
 

@@ -42,13 +42,25 @@ async fn records_are_dumped_while_the_program_runs() {
     let recipients =
         replayed(folder, &["dump", "fanout", "--data", "data", "--output", "jsonl", "--user", &eve.user_id]);
     assert!(recipients.contains("to eve") && !recipients.contains("to bob"), "{recipients}");
+    let by_name = replayed(folder, &["dump", "fanout", "--data", "data", "--output", "jsonl", "--user", "Eve"]);
+    assert_eq!(by_name, recipients, "a name does as well");
+    let ended = replay(folder, &["dump", "fanout", "--data", "data", "--user", "nobody"]);
+    assert!(ended.code == 2 && ended.err.contains("nobody has the name"), "{ended:?}");
 
     let directory = replayed(folder, &["dump", "directory", "--data", "data"]);
     assert!(directory.contains("\"username\":\"ann\"") && directory.contains(&ann.user_id), "{directory}");
     assert!(!directory.contains("argon2"), "no password's hash: {directory}");
 
-    let nothing = replayed(folder, &["dump", "events", "--data", "data", "--from", "-10d", "--to", "-9d"]);
-    assert_eq!(nothing, "");
+    // As long as an id, and a name for all that.
+    let long = server.person("a_longer_name_16").await;
+    let named = ["dump", "directory", "--data", "data", "--output", "jsonl", "--key", "a_longer_name_16"];
+    let named = lines(&replayed(folder, &named));
+    assert_eq!((&named[0]["key"], named.len()), (&"a_longer_name_16".into(), 1));
+    assert_eq!(named[0]["value"]["register_user"]["user_id"], long.user_id);
+
+    let ended = replay(folder, &["dump", "events", "--data", "data", "--from", "-10d", "--to", "-9d"]);
+    assert_eq!((ended.code, ended.out.as_str()), (0, ""));
+    assert!(ended.err.contains("none of the 0 records"), "{ended:?}");
     let recent = replayed(folder, &["dump", "events", "--data", "data", "--from", "-1h", "--output", "jsonl"]);
     assert_eq!(lines(&recent).len(), all.len());
     let plan = replayed(folder, &["dump", "events", "--data", "data", "--dry-run", "--json"]);
@@ -103,6 +115,8 @@ async fn a_parquet_file_is_read_by_another_program() {
     expected.sort_by_key(place);
     assert!(expected.len() >= 4);
     assert_eq!(found, expected);
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().all(|name| !name.ends_with(".part")), "it is whole");
     let again = replay(folder, &parquet);
     assert_eq!(again.code, 4, "a file that is there is not written over: {again:?}");
 }
@@ -141,12 +155,13 @@ async fn what_comes_is_followed() {
 fn each_failure_has_its_code() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("text.txt"), "something else").unwrap();
-    let table: [(i32, &str, &[&str]); 10] = [
+    let table: [(i32, &str, &[&str]); 11] = [
         (2, "no topic", &["dump", "event", "--data", "data"]),
         (2, "hint", &["dump", "events", "--data", "data", "--offset", "first"]),
         (2, "no time", &["dump", "events", "--data", "data", "--from", "yesterday"]),
         (2, "--from is not before", &["dump", "events", "--data", "data", "--from", "-1h", "--to", "-2h"]),
-        (2, "UUID", &["dump", "events", "--data", "data", "--user", "ann"]),
+        (2, "UUID", &["dump", "events", "--data", "data", "--conversation", "ann"]),
+        (2, "no partition", &["dump", "events", "--data", "data", "-p", "0-3"]),
         (2, "cannot be used with", &["dump", "events", "--data", "data", "--brokers", "localhost:1"]),
         (3, "there is no log", &["dump", "events", "--data", "data"]),
         (2, "no raw dump", &["import", "text.txt", "--data", "new"]),

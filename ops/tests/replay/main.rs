@@ -5,6 +5,7 @@
 
 #[path = "../../../ingest/tests/support/broker.rs"]
 mod broker;
+mod chats;
 mod copies;
 mod diff;
 mod dump;
@@ -13,5 +14,6 @@ mod harness;
 mod kafka;
 mod past;
 mod rebuild;
+mod sql;
 mod tool;
 mod verify;

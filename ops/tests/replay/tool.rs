@@ -14,8 +14,26 @@ pub(crate) struct Ended {
 
 /// `tidings replay` with these arguments, in `folder`.
 pub(crate) fn replay(folder: &Path, arguments: &[&str]) -> Ended {
+    ended(tidings(folder, arguments))
+}
+
+/// The same, with a standard output that nobody reads: as behind `| head` when that has ended.
+pub(crate) fn replay_unread(folder: &Path, arguments: &[&str]) -> Ended {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = tidings(folder, arguments);
+    command.stdout(writer);
+    ended(command)
+}
+
+fn tidings(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
-    let output = command.current_dir(folder).arg("replay").args(arguments).output().unwrap();
+    command.current_dir(folder).arg("replay").args(arguments);
+    command
+}
+
+fn ended(mut command: Command) -> Ended {
+    let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }

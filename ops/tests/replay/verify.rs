@@ -2,20 +2,15 @@
 
 use serde_json::Value;
 
+use super::chats::chats;
 use super::harness::{Server, eventually, free_port};
 use super::rebuild::damage_archive;
-use super::tool::{replay, replayed};
+use super::tool::{replay, replay_unread, replayed};
 
 #[tokio::test]
 async fn what_the_program_derives_is_verified() {
     let server = Server::start().await;
-    let (ann, bob, eve) = (server.person("ann").await, server.person("bob").await, server.person("eve").await);
-    let chat = ann.chat_with(&bob).await;
-    let group = ann.group("the three", &[&bob, &eve]).await;
-    for number in 0..5 {
-        ann.post(&chat, &format!("c{number}"), "to bob").await;
-        bob.post(&group, &format!("g{number}"), "to all").await;
-    }
+    chats(&server).await;
     let folder = server.folder();
     let plan: Value =
         serde_json::from_str(&replayed(folder, &["verify", "--data", "data", "--dry-run", "--json"])).unwrap();
@@ -39,6 +34,24 @@ async fn what_the_program_derives_is_verified() {
     assert!(first["expected"]["value"]["refusal"].is_object(), "{first:#}");
     assert!(first["found"]["value"]["refusal"].is_null() && first["offset"].is_u64(), "{first:#}");
     assert!(ended.err.contains("are not what"), "{ended:?}");
+
+    // Whoever read the answers has seen enough of them.
+    let data = ["--data", "data"];
+    let asked: [(i32, &[&str]); 8] = [
+        (0, &["verify"]),
+        (1, &["verify", "--set", "dataflow.conversations.group_members_max=2"]),
+        (0, &["verify", "--dry-run"]),
+        (0, &["dump", "all", "--dry-run"]),
+        (0, &["dump", "all"]),
+        (0, &["state"]),
+        (0, &["rebuild", "views", "--dry-run"]),
+        (0, &["into", "--into-data", "new", "--dry-run"]),
+    ];
+    for (code, arguments) in asked {
+        let ended = replay_unread(folder, &[arguments, &data].concat());
+        assert_eq!(ended.code, code, "{arguments:?}: {ended:?}");
+        assert!(!ended.err.contains("panicked"), "{arguments:?}: {ended:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

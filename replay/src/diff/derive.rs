@@ -12,16 +12,12 @@ use tidings_dataflow::{
     solo::SoloShard,
 };
 use tidings_ingest::{Log, NewRecord, StoredRecord};
-use tidings_schemas::{
-    limits::DERIVE_TURN_EVENTS_MAX,
-    topics::{Partitions, Topic},
-};
+use tidings_schemas::{limits::DERIVE_TURN_EVENTS_MAX, topics::Topic};
 
 use super::{Derived, DiffError};
 use crate::{
     derived::{EVENTS_SOURCE, SOURCE, source},
     scan::Scan,
-    state::partitions,
 };
 
 /// One partition of `events` and its shard.
@@ -53,7 +49,7 @@ impl<'a> Derivation<'a> {
     /// # Errors
     /// The log cannot be read; retention has dropped a partition's beginning.
     pub fn new(log: &'a dyn Log, config: &HostConfig, ends: &[u64]) -> Result<Self, DiffError> {
-        let counts: Partitions = partitions(log);
+        let counts = log.partition_counts();
         let build =
             |stage, partition| SoloShard::build(ShardId { stage, partition }, config, counts, &SavedState::default());
         let mut sources = Vec::new();

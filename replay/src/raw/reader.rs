@@ -1,6 +1,6 @@
 //! Reads raw dumps, a block at a time.
 
-use std::io::{ErrorKind, Read};
+use std::io::Read;
 
 use bytes::{Buf, Bytes};
 use tidings_ingest::StoredRecord;
@@ -131,17 +131,10 @@ impl<R: Read> RawReader<R> {
     }
 
     fn take(&mut self, bytes: usize) -> Result<Bytes, RawError> {
-        let mut into = vec![0; bytes];
-        match self.input.read_exact(&mut into) {
-            Ok(()) => {
-                self.position += bytes as u64;
-                Ok(into.into())
-            }
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                Err(RawError::Truncated { position: self.position })
-            }
-            Err(error) => Err(RawError::Io { error }),
-        }
+        let mut into = Vec::with_capacity(bytes);
+        let read = (&mut self.input).take(bytes as u64).read_to_end(&mut into);
+        self.position += read.map_err(|error| RawError::Io { error })? as u64;
+        if into.len() < bytes { Err(RawError::Truncated { position: self.position }) } else { Ok(into.into()) }
     }
 }
 

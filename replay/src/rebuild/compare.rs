@@ -295,6 +295,7 @@ async fn first_row(views: &dyn ViewOwners, (table, owner): Owner) -> Result<Opti
 fn row_name(table: Table, sort: &Bytes) -> String {
     match (table, number_of(sort)) {
         (Table::Entries | Table::Inbox, Some(number)) => number.to_string(),
+        (Table::Usernames, _) => decode::text(sort),
         _ => decode::key(sort),
     }
 }

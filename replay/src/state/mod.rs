@@ -20,7 +20,7 @@ use tidings_dataflow::{
     shard::{ShardId, StageError, UnreadableRow},
 };
 use tidings_ingest::{Log, LogError};
-use tidings_schemas::topics::{Partitions, Topic};
+use tidings_schemas::topics::Partitions;
 
 pub use self::{
     checkpoints::Checkpoints,
@@ -99,16 +99,6 @@ pub struct Past<'a> {
 impl Past<'_> {
     /// The log's partitions.
     pub fn partitions(&self) -> Partitions {
-        partitions(self.log)
-    }
-}
-
-/// How many partitions the topics of a log have.
-pub fn partitions(log: &dyn Log) -> Partitions {
-    Partitions {
-        conversations: log.partitions(Topic::Events),
-        recipients: log.partitions(Topic::Fanout),
-        edges: log.partitions(Topic::Deliveries),
-        directory: log.partitions(Topic::Directory),
+        self.log.partition_counts()
     }
 }

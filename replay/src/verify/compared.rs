@@ -8,6 +8,7 @@ use tidings_schemas::{limits::VERIFY_REMEMBERED_MAX, topics::Topic};
 use super::{
     Difference, Kind, StreamReport,
     recorded::{Found, Read, Recorded, source},
+    shared::Reading,
 };
 use crate::scan::ScanError;
 
@@ -32,16 +33,16 @@ impl<'a> Compared<'a> {
     /// What comes from the source's offset `from` on. Where retention has dropped the first records of the partition, the
     /// comparison begins with the first kept.
     pub(super) fn open(
-        log: &'a dyn Log,
-        topic: Topic,
-        partition: u32,
+        log: &dyn Log,
+        reading: Reading<'a>,
+        (topic, partition): (Topic, u32),
         source: (Topic, u32),
         from: u64,
         kept_max: usize,
     ) -> Result<Self, ScanError> {
         let has_lost_start = log.range(topic, partition)?.start > 0;
         Ok(Self {
-            recorded: Recorded::open(log, topic, partition, source.1, from)?,
+            recorded: Recorded::new(reading, topic, source.1, from),
             report: StreamReport { verified_from: from, ..StreamReport::new(topic, partition, Some(source)) },
             differences: Vec::new(),
             kept_max,

@@ -3,15 +3,18 @@
 //! Each `events` partition is taken through its conversations shard, and what the shard gives out is compared with the
 //! timeline, and with what stands in every `fanout` partition from this source. Then each `fanout` partition *as it was
 //! recorded* is taken through its recipients shard: its order between the sources is what it happened to be. Nothing
-//! of a partition's size is held in memory.
+//! of a partition's size is held in memory. Shards of several `events` partitions go side by side, so that `fanout` need not be
+//! read anew for each.
 //!
 //! - [`archive`]: the archive's rows against the log.
-//! - `recorded`: reads as every consumer does, dropping repeats. `compared`: the two sides. `shards`: one shard's run.
+//! - `recorded`: reads as every consumer does, dropping repeats. `shared`: one reading for several. `compared`: the two sides.
+//!   `shards`: the shards' runs.
 
 pub mod archive;
 mod compared;
 mod recorded;
 mod shards;
+mod shared;
 
 use std::{
     collections::VecDeque,
@@ -25,7 +28,10 @@ use tidings_dataflow::{
     shard::{SavedState, ShardId, Stage, StageError},
 };
 use tidings_ingest::{Log, LogError, NewRecord, StoredRecord};
-use tidings_schemas::topics::{Partitions, Topic};
+use tidings_schemas::{
+    limits::VERIFY_TOGETHER_MAX,
+    topics::Topic,
+};
 
 pub(crate) use recorded::source;
 
@@ -211,8 +217,10 @@ pub struct Verify<'a> {
     pub is_complete: bool,
     /// How many differences of each stream are kept.
     pub kept_max: usize,
-    /// Partitions at a time.
+    /// Threads, each with some partitions at a time.
     pub threads: usize,
+    /// Bytes of `fanout` that a thread may put by for a partition other than the one that it is at.
+    pub put_by_bytes_max: usize,
     /// Told how many records of `events` and `fanout` were taken in since the last call.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
@@ -223,15 +231,19 @@ impl Verify<'_> {
     /// # Errors
     /// [`VerifyError`] when something cannot be read. Differences are no error.
     pub fn run(&self) -> Result<Report, VerifyError> {
-        let count = |stage, topic| (0..self.log.partitions(topic)).map(move |partition| ShardId { stage, partition });
-        let shards: VecDeque<ShardId> =
-            count(Stage::Conversations, Topic::Events).chain(count(Stage::Recipients, Topic::Fanout)).collect();
+        let all = |stage, topic| -> Vec<ShardId> {
+            (0..self.log.partitions(topic)).map(|partition| ShardId { stage, partition }).collect()
+        };
+        let conversations = all(Stage::Conversations, Topic::Events);
+        let together = conversations.len().div_ceil(self.threads.max(1)).clamp(1, VERIFY_TOGETHER_MAX);
+        let mut shards: VecDeque<Vec<ShardId>> = conversations.chunks(together).map(<[ShardId]>::to_vec).collect();
+        shards.extend(all(Stage::Recipients, Topic::Fanout).into_iter().map(|shard| vec![shard]));
         let shards = Mutex::new(shards);
         let next = || shards.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let work = || {
             let mut report = Report::default();
-            while let Some(shard) = next() {
-                match shards::verify(self, shard) {
+            while let Some(together) = next() {
+                match shards::verify(self, &together) {
                     Ok(of_shard) => {
                         report.streams.extend(of_shard.streams);
                         report.differences.extend(of_shard.differences);
@@ -264,15 +276,5 @@ impl Verify<'_> {
         whole.streams.sort_by_key(|stream| (stream.topic, stream.partition, stream.source));
         whole.differences.sort_by_key(|found| (found.topic, found.partition, found.of, found.source));
         Ok(whole)
-    }
-
-    fn partitions(&self) -> Partitions {
-        let count = |topic| self.log.partitions(topic);
-        Partitions {
-            conversations: count(Topic::Events),
-            recipients: count(Topic::Fanout),
-            edges: count(Topic::Deliveries),
-            directory: count(Topic::Directory),
-        }
     }
 }

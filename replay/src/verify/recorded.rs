@@ -1,13 +1,11 @@
 //! What was recorded, as every consumer reads it: records whose source was reached before are dropped.
 
 use bytes::Bytes;
-use tidings_ingest::{Log, StoredRecord};
+use tidings_ingest::StoredRecord;
 use tidings_schemas::{topics::Topic, wire::Source};
 
-use crate::{
-    derived,
-    scan::{Scan, ScanError},
-};
+use super::shared::Reading;
+use crate::{derived, scan::ScanError};
 
 /// The source that a record of a derived topic names; `None` for what is no such record.
 pub(crate) fn source(value: &Bytes) -> Option<Source> {
@@ -35,7 +33,7 @@ pub(super) enum Read {
 
 /// The records of one partition that follow from one source partition.
 pub(super) struct Recorded<'a> {
-    scan: Scan<'a>,
+    reading: Reading<'a>,
     source_partition: u32,
     /// Whether records of other source partitions stand here, too.
     is_shared: bool,
@@ -48,16 +46,9 @@ pub(super) struct Recorded<'a> {
 }
 
 impl<'a> Recorded<'a> {
-    pub(super) fn open(
-        log: &'a dyn Log,
-        topic: Topic,
-        partition: u32,
-        source_partition: u32,
-        from: u64,
-    ) -> Result<Self, ScanError> {
-        let scan = Scan::new(log, topic, partition, 0..u64::MAX)?;
+    pub(super) fn new(reading: Reading<'a>, topic: Topic, source_partition: u32, from: u64) -> Self {
         let is_shared = topic == Topic::Fanout;
-        Ok(Self { scan, source_partition, is_shared, from, next_source: 0, held: None, has_ended: false })
+        Self { reading, source_partition, is_shared, from, next_source: 0, held: None, has_ended: false }
     }
 
     /// The next record of a source below `below`.
@@ -73,7 +64,7 @@ impl<'a> Recorded<'a> {
             if self.has_ended {
                 return Ok(Some(Read::End));
             }
-            let Some(record) = self.scan.next().transpose()? else {
+            let Some(record) = self.reading.next(self.source_partition)? else {
                 self.has_ended = true;
                 return Ok(Some(Read::End));
             };

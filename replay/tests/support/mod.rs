@@ -36,15 +36,7 @@ pub(crate) fn host_config() -> HostConfig {
 /// What the host makes of two histories, one in each partition of `events`, with a checkpoint whenever something changed,
 /// all of which are kept; or with none, so that each of the `runs` repeats all before.
 pub(crate) async fn made(runs: usize, events_of_run: usize, has_checkpoints: bool) -> (TempDir, Arc<dyn Log>) {
-    let directory = tempfile::tempdir().unwrap();
-    let Partitions { conversations, recipients, edges, directory: names } = PARTITIONS;
-    let embedded = EmbeddedConfig {
-        directory: directory.path().join("log"),
-        partitions: Some(PartitionCounts { conversations, recipients, edges, directory: names }),
-        ..Default::default()
-    };
-    let log = EmbeddedLog::open(&embedded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
-    let log: Arc<dyn Log> = Arc::new(log);
+    let (directory, log) = empty_log();
     let mut histories: Vec<History> = (0..2).map(|seed| History::new(seed + 23)).collect();
     let checkpoints = CheckpointConfig {
         directory: has_checkpoints.then(|| checkpoints_of(directory.path())),
@@ -75,18 +67,33 @@ pub(crate) async fn made(runs: usize, events_of_run: usize, has_checkpoints: boo
     (directory, log)
 }
 
+/// A log in a folder of its own, with nothing in it.
+pub(crate) fn empty_log() -> (TempDir, Arc<dyn Log>) {
+    let directory = tempfile::tempdir().unwrap();
+    let Partitions { conversations, recipients, edges, directory: names } = PARTITIONS;
+    let embedded = EmbeddedConfig {
+        directory: directory.path().join("log"),
+        partitions: Some(PartitionCounts { conversations, recipients, edges, directory: names }),
+        ..Default::default()
+    };
+    let log = EmbeddedLog::open(&embedded, Arc::new(SystemClock::new()), Arc::new(SystemEntropy)).unwrap();
+    (directory, Arc::new(log))
+}
+
 pub(crate) fn checkpoints_of(folder: &Path) -> std::path::PathBuf {
     folder.join("checkpoints")
 }
 
-async fn wait(log: &dyn Log, topic: Topic, partition: u32, is_it: impl Fn(&StoredRecord) -> bool) {
+/// Waits for a record.
+pub(crate) async fn wait(log: &dyn Log, topic: Topic, partition: u32, is_it: impl Fn(&StoredRecord) -> bool) {
     let mut reader = AsyncReader::new(log.reader(topic, partition, 0).unwrap());
     let found = async { while !reader.next_batch(1 << 20).await.unwrap().iter().any(&is_it) {} };
     tokio::time::timeout(Duration::from_secs(60), found).await.unwrap();
 }
 
-/// A log whose records are held in memory, with the times that they are given.
-#[derive(Default)]
+/// A log whose records are held in memory, with the times that they are given: nothing is appended, and whoever likes can
+/// tamper with them.
+#[derive(Clone, Default)]
 pub(crate) struct Held {
     pub(crate) records: BTreeMap<(Topic, u32), Vec<StoredRecord>>,
     /// The first offset of each partition that retention has overtaken.

@@ -112,6 +112,8 @@ fn main_xml(configuration: &EngineConfiguration, users: &Path) -> String {
 /// query can reach them. One query may take at most half of the memory. Analysts' sessions take on a role that only
 /// reads.
 ///
+/// Times without a zone are in UTC, as every column and every document says, and not in the zone of the machine (`TZ`).
+///
 /// The constraints hold for every session: the settings of an analyst's session are within them, and nothing that comes
 /// after can leave them.
 fn users_xml(configuration: &EngineConfiguration) -> String {
@@ -122,6 +124,7 @@ fn users_xml(configuration: &EngineConfiguration) -> String {
         "<clickhouse>
   <profiles><default>
     <implicit_select>0</implicit_select>
+    <session_timezone>UTC</session_timezone>
     <max_threads>{threads_max}</max_threads>
     <allow_introspection_functions>0</allow_introspection_functions>
     <max_memory_usage>{query_memory}</max_memory_usage>

@@ -3,8 +3,9 @@
 //! - [`worker`]: the thread: goes on from the archive's own progress, cuts batches, inserts them, and tries again for as
 //!   long as it takes. The log is the buffer: when the archive is slow or down nothing piles up here, and nothing is lost.
 //! - [`feed`]: one partition being read: decodes its records, drops repeats, sets aside what cannot be read.
-//! - [`metrics`]: what is counted.
+//! - [`chores`]: what is done to the archive now and then, beside. [`metrics`]: what is counted.
 
+mod chores;
 mod feed;
 mod metrics;
 mod worker;

@@ -8,13 +8,11 @@ use std::{
 
 use tidings_ingest::{Log, LogError, LogExt as _, Wake};
 use tidings_schemas::{limits, topics::Topic};
-use tokio::{
-    sync::{Mutex, Notify, watch},
-    task::JoinSet,
-};
+use tokio::sync::{Mutex, Notify, watch};
 
 use super::{
     Metrics, Positions, TOPICS,
+    chores::Chores,
     feed::{Feed, Taken},
 };
 use crate::archive::{
@@ -108,9 +106,7 @@ impl Worker {
         let mut first = 0;
         let mut last_begun = None;
         // One process of a fleet does it. Ended with this.
-        let mut erasing = JoinSet::new();
-        let erases = partitions.contains(&(Topic::Timeline, 0));
-        let mut erased: Option<Instant> = None;
+        let mut chores = partitions.contains(&(Topic::Timeline, 0)).then(|| Chores::of(&self.archive));
         loop {
             // A round: each partition has its insert, or all have one. Then a pause, however much has come meanwhile: many
             // small inserts cost the engine more than the rows do.
@@ -130,11 +126,8 @@ impl Worker {
             first = (first + 1) % count;
             last_begun = begun.or(last_begun);
             if !has_more {
-                while erasing.try_join_next().is_some() {}
-                let is_due = erased.is_none_or(|begun| begun.elapsed() >= limits::ARCHIVE_ERASURE_INTERVAL);
-                if erases && is_due && erasing.is_empty() {
-                    erased = Some(now());
-                    erasing.spawn(erase_deleted(Arc::clone(&self.archive)));
+                if let Some(chores) = &mut chores {
+                    chores.begin_those_due();
                 }
                 // Asleep until there is something; then a little longer, so that one insert holds what comes in it. Where
                 // one insert has all partitions, one that took long was time enough.
@@ -144,8 +137,8 @@ impl Worker {
                     limits::ARCHIVE_BATCH_GATHER
                 };
                 let gathering = async {
-                    // Time for the next erasure also wakes.
-                    let _ = tokio::time::timeout(limits::ARCHIVE_ERASURE_INTERVAL, woken.notified()).await;
+                    // Time for the next chore also wakes.
+                    let _ = tokio::time::timeout(Chores::INTERVAL, woken.notified()).await;
                     let since = last_begun.map_or(Duration::MAX, |begun: Instant| begun.elapsed());
                     let rest = limits::ARCHIVE_BATCH_INTERVAL.saturating_sub(since);
                     tokio::time::sleep(rest.max(least)).await;
@@ -291,18 +284,6 @@ impl Worker {
 }
 
 /// Takes the content of messages that were deleted out of the rows.
-async fn erase_deleted(archive: Arc<dyn Archive>) {
-    match archive.erase(&[]).await {
-        Ok(found) => {
-            let rows: u64 = found.iter().map(|table| table.rows).sum();
-            if rows > 0 {
-                tracing::info!(rows, "the content of deleted messages is gone from the archive");
-            }
-        }
-        Err(error) => tracing::warn!(%error, "the content of deleted messages is still in the archive: tried again"),
-    }
-}
-
 #[allow(clippy::disallowed_methods, reason = "how long an insert takes: nothing durable follows from it")]
 fn now() -> Instant {
     Instant::now()

@@ -2,13 +2,14 @@
 //! place, while the system runs.
 //!
 //! - [`request`]: what is to be rebuilt, and what comes of it. [`job`]: the rebuild, by whoever has the stores open.
+//!   [`show`]: how it is told.
 
 pub(crate) mod job;
 pub(crate) mod request;
+mod show;
 
 use std::sync::Arc;
 
-use serde_json::json;
 use tidings_dataflow::{
     archive::{
         ArchiveSettings, ClickHouseArchive, EmbeddedArchive, libchdb::configuration::EngineConfiguration,
@@ -26,7 +27,7 @@ use tidings_schemas::{
 };
 
 use self::{
-    job::{BESIDE_FOLDER, Job, OpenViews},
+    job::{Job, OpenViews},
     request::{Answer, Report, Request, SpanOf, What},
 };
 use super::{
@@ -91,7 +92,7 @@ pub fn run(args: &RebuildArgs) -> Outcome {
     let request = Request { what, beside: args.beside, show: args.show };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let report = runtime.code(Code::Target)?.block_on(rebuild(args, &source, &request))?;
-    show(args, &source, &report)?;
+    show::report(args, &source, &report)?;
     let found = match &report {
         Report::Views(report) => report.comparison.as_ref().map_or(0, |comparison| comparison.differences()),
         Report::Archive(report) => report.tables.iter().map(|table| table.differences()).sum(),
@@ -238,7 +239,6 @@ fn what(args: &RebuildArgs, source: &Source) -> Result<What, Failure> {
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the program's output")]
 fn plan(args: &RebuildArgs, source: &Source, what: &What) -> Outcome {
     let whole = |topics: &[Topic]| -> Result<Vec<SpanOf>, Failure> {
         let mut spans = Vec::new();
@@ -259,96 +259,5 @@ fn plan(args: &RebuildArgs, source: &Source, what: &What) -> Outcome {
         }
         What::ArchiveSpans(spans) => spans.clone(),
     };
-    let records: u64 = spans.iter().map(|span| span.end - span.start).sum();
-    if args.json {
-        let report = json!({"source": source.place, "records": records, "ranges": spans});
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
-        return Ok(());
-    }
-    for SpanOf { topic, partition, start, end } in spans.iter().filter(|span| span.end > 0) {
-        println!("{topic:16} {partition:>3} {start:>12} {end:>12}");
-    }
-    println!("{records} records of {} would be read", source.place);
-    Ok(())
-}
-
-#[allow(clippy::print_stdout, reason = "the program's output")]
-fn show(args: &RebuildArgs, source: &Source, report: &Report) -> Outcome {
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(report).code(Code::Target)?);
-        return Ok(());
-    }
-    let line = |value| serde_json::to_string(&value).code(Code::Target);
-    match report {
-        Report::Views(report) => {
-            println!("{} records of {} make the views", report.records, source.place);
-            if let Some(compared) = &report.comparison {
-                println!(
-                    "{:>12} {:>12} {:>10} {:>10} {:>10} {:>10}",
-                    "rows before", "rows now", "missing", "extra", "differing", "undecided"
-                );
-                let tidings_replay::rebuild::compare::Comparison {
-                    old_rows, new_rows, missing, extra, differing, ..
-                } = compared;
-                let undecided = compared.undecided_owners;
-                println!("{old_rows:>12} {new_rows:>12} {missing:>10} {extra:>10} {differing:>10} {undecided:>10}");
-                for difference in &compared.first {
-                    println!("{}", line(json!(difference))?);
-                }
-            }
-            if let Some(why) = &report.not_compared {
-                println!("those in use cannot be compared: {why}");
-            }
-            println!("{}", where_now(args, source, report.is_replaced));
-        }
-        Report::Archive(report) => {
-            println!("{} records of {} make the rows", report.records, source.place);
-            println!("{:18} {:>12} {:>10} {:>10} {:>10}", "table", "rows now", "missing", "extra", "differing");
-            for table in &report.tables {
-                let tidings_dataflow::archive::rebuild::TableComparison {
-                    table: name,
-                    new_rows,
-                    missing,
-                    extra,
-                    differing,
-                    ..
-                } = table;
-                println!("{name:18} {new_rows:>12} {missing:>10} {extra:>10} {differing:>10}");
-            }
-            for table in &report.tables {
-                for difference in &table.first {
-                    println!(
-                        "{}",
-                        line(json!({"kind": difference.kind, "table": table.table, "key": difference.key}))?
-                    );
-                }
-            }
-            for left in &report.left {
-                println!("{left} stays as it is: the log no longer has its beginning (hint: --topic with --offset)");
-            }
-            if report.not_archived_yet > 0 {
-                println!("{} records are not archived yet: their rows come by themselves", report.not_archived_yet);
-            }
-            println!("{}", where_now(args, source, report.is_replaced));
-        }
-    }
-    Ok(())
-}
-
-fn where_now(args: &RebuildArgs, source: &Source, is_replaced: bool) -> String {
-    if is_replaced {
-        return "what follows from the log is in use".to_owned();
-    }
-    let settings = &source.settings;
-    match args.store {
-        Store::Views if settings.node.views == ViewsKind::Embedded => {
-            let folder = settings.node.data.join(BESIDE_FOLDER);
-            format!("the old views stay in use; the new ones are in {}", folder.display())
-        }
-        Store::Views => {
-            let database = args.database.unwrap_or(settings.redis.database + 1);
-            format!("the old views stay in use; the new ones are in database {database} of Redis")
-        }
-        Store::Archive => "the old rows stay in use; the new ones are in tables named …_rebuild".to_owned(),
-    }
+    show::plan(args, source, &spans)
 }

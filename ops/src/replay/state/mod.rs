@@ -9,7 +9,6 @@ use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Mutex, PoisonError},
-    thread,
 };
 
 use indicatif::ProgressBar;
@@ -21,7 +20,7 @@ use tidings_dataflow::{
 use tidings_replay::state::{
     AsOf, Checkpoints, Moment, Past, Standing, Start, StateError, Told,
     last::{Last, last_entries},
-    names::{names_of, user_of},
+    names::names_of,
 };
 use tidings_schemas::{
     clock::{Clock, SystemClock},
@@ -31,10 +30,11 @@ use tidings_schemas::{
 
 use super::{
     exit::{Code, Failure, Outcome, WithCode},
-    progress,
+    people, progress,
     ranges::as_of,
     source::{Source, SourceArgs},
     table,
+    work::WorkArgs,
 };
 
 /// What of the past to say, from the command line.
@@ -66,15 +66,9 @@ pub struct StateArgs {
     /// Do not look the users' names up, for which all of the directory is read.
     #[arg(long)]
     pub no_names: bool,
-    /// Partitions at a time. Left out: as many as the machine has cores.
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Only say what would be read.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// The answer as JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How it is gone about.
+    #[command(flatten)]
+    pub work: WorkArgs,
 }
 
 impl From<StateError> for Failure {
@@ -97,11 +91,14 @@ pub fn run(args: &StateArgs) -> Outcome {
     let bar = progress::Shown(progress::bar("records", 0));
     let told = |what: Told| tell(&bar.0, &what);
     let as_of = AsOf::find(&*source.log, args.as_of)?;
+    if as_of.at_ms.is_some_and(|at_ms| at_ms > now_ms) && !matches!(args.as_of, Moment::Record { .. }) {
+        progress::say(&"note: that moment is yet to come; this is what is so until now");
+    }
     let config = &source.settings.dataflow;
     let past = Past { log: &*source.log, config, checkpoints: checkpoints.as_ref(), as_of, told: &told };
     let asking = Asking { args, past: &past, source: &source, moment_ms: as_of.at_ms.unwrap_or(now_ms) };
     let answer = match (&args.conversation, &args.user) {
-        _ if args.dry_run => asking.plan()?,
+        _ if args.work.dry_run => asking.plan()?,
         (Some(id), _) => asking.conversation(*id)?,
         (_, Some(user)) => asking.user(user)?,
         _ if args.online => asking.online()?,
@@ -117,7 +114,7 @@ pub(super) fn tell(bar: &ProgressBar, what: &Told) {
         Told::Expect(records) => bar.inc_length(*records),
         Told::Took(records) => bar.inc(*records),
         Told::Unusable { shard, error } => {
-            bar.suspend(|| eprintln!("note: a checkpoint of {shard} is not used: {error}"));
+            bar.suspend(|| progress::say(&format!("note: a checkpoint of {shard} is not used: {error}")));
         }
     }
 }
@@ -163,10 +160,6 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    fn threads(&self) -> usize {
-        self.args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from))
-    }
-
     fn names(&self, users: impl IntoIterator<Item = UserId>) -> Result<HashMap<UserId, String>, Failure> {
         let users: HashSet<UserId> = users.into_iter().collect();
         if self.args.no_names || users.is_empty() {
@@ -193,15 +186,10 @@ impl Asking<'_> {
     }
 
     fn user(&self, asked: &str) -> Result<show::Answer, Failure> {
-        let user = match asked.parse() {
-            Ok(user) => user,
-            Err(_) => user_of(self.past.log, asked, self.past.told)?.ok_or_else(|| {
-                Failure::new(Code::Usage, format!("nobody has the name {asked:?} (hint: a user's name or id)"))
-            })?,
-        };
+        let user = people::user(self.past.log, asked, self.past.told)?;
         let found: Mutex<Vec<(u32, u64, SavedConversation)>> = Mutex::default();
         let standings: Mutex<Vec<serde_json::Value>> = Mutex::default();
-        self.past.all(self.threads(), &|standing: Standing| {
+        self.past.all(self.args.work.threads(), &|standing: Standing| {
             for conversation in saved::conversations(&standing.state) {
                 let conversation = conversation?;
                 if conversation.member(user).is_some() {
@@ -239,6 +227,10 @@ impl Asking<'_> {
         // The other one gives a direct chat its name.
         let others = found.iter().flat_map(|found| show::people_of_line(found, user));
         let names = self.names(others.chain([user]))?;
+        if found.is_empty() && known.is_none() && !self.args.no_names && !names.contains_key(&user) {
+            let error = format!("there is no user {user} in the log (hint: a user's name or id)");
+            return Err(Failure::new(Code::Usage, error));
+        }
         let mut standings = standings.into_inner().unwrap_or_else(PoisonError::into_inner);
         standings.sort_by_key(|standing| standing["partition"].as_u64());
         Ok(show::user(user, &found, &presence, &names, standings))
@@ -263,7 +255,7 @@ impl Asking<'_> {
     /// How much there was.
     fn summary(&self) -> Result<show::Answer, Failure> {
         let rows: Mutex<Vec<show::Counted>> = Mutex::default();
-        self.past.all(self.threads(), &|standing: Standing| {
+        self.past.all(self.args.work.threads(), &|standing: Standing| {
             let mut counted = show::Counted::new(&standing);
             for conversation in saved::conversations(&standing.state) {
                 counted.count(&conversation?);
@@ -307,7 +299,7 @@ impl Asking<'_> {
     }
 
     fn print(&self, answer: &show::Answer) -> Outcome {
-        if !self.args.json {
+        if !self.args.work.json {
             let (place, moment) = (&self.source.place, show::time(self.moment_ms));
             return table::print(&format!("{place} as of {moment}\n{}", answer.text.trim_end()));
         }

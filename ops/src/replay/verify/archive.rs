@@ -1,5 +1,7 @@
 //! Which archive is compared with the log: that of the program that runs on the data folder, of the settings, or one by its URL.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 use tidings_dataflow::archive::{ClickHouseArchive, ClickHouseConfig};
 use tidings_replay::verify::archive::{ArchiveVerifyError, TableReport, VerifyArchive};
@@ -10,8 +12,9 @@ use crate::{
     config::ArchiveKind,
     node::SQL_ADDRESS_FILE,
     replay::{
-        exit::{Code, Failure, Outcome, WithCode},
+        exit::{Code, Failure, WithCode},
         source::Source,
+        table::Columns,
     },
 };
 
@@ -65,22 +68,27 @@ pub(super) fn verify(args: &VerifyArgs, source: &Source, progress: &(dyn Fn(u64)
 }
 
 /// For people.
-#[allow(clippy::print_stdout, reason = "the program's output")]
-pub(super) fn show(archived: &Archived) -> Outcome {
+pub(super) fn text(archived: &Archived) -> Result<String, Failure> {
     if let Some(why) = &archived.not_compared {
-        println!("the archive is not compared: {why}");
-        return Ok(());
+        return Ok(format!("the archive is not compared: {why}\n"));
     }
-    println!("{:33} {:>12} {:>10} {:>12}  different", "archive", "", "behind", "agreeing");
+    let mut columns = Columns::new(["ARCHIVE", "BEHIND", "AGREEING", "DIFFERENT"]);
+    let mut text = String::new();
     for table in &archived.tables {
         let TableReport { table: name, agreeing, behind, .. } = table;
+        // Writing to a string cannot fail.
         match &table.not_compared {
-            Some(why) => println!("{name:33} not compared: {why}"),
-            None => println!("{name:33} {:>12} {behind:>10} {agreeing:>12}  {}", "", table.differences()),
+            Some(why) => drop(writeln!(text, "{name} is not compared: {why}")),
+            None => columns.row([
+                name.to_string(),
+                behind.to_string(),
+                agreeing.to_string(),
+                table.differences().to_string(),
+            ]),
         }
     }
     for difference in archived.tables.iter().flat_map(|table| &table.first) {
-        println!("{}", serde_json::to_string(difference).code(Code::Target)?);
+        let _ = writeln!(text, "{}", serde_json::to_string(difference).code(Code::Target)?);
     }
-    Ok(())
+    Ok(format!("{columns}\n{text}"))
 }

@@ -5,7 +5,7 @@
 mod archive;
 mod checkpoints;
 
-use std::thread;
+use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use tidings_replay::{
 };
 use tidings_schemas::{
     clock::{Clock, SystemClock},
+    limits::VERIFY_PUT_BY_BYTES_MAX,
     topics::Topic,
 };
 
@@ -25,6 +26,8 @@ use super::{
     exit::{Code, Failure, Outcome, WithCode},
     progress,
     source::{Source, SourceArgs},
+    table::{self, Columns},
+    work::WorkArgs,
 };
 
 /// What to verify, from the command line.
@@ -50,15 +53,9 @@ pub struct VerifyArgs {
     /// has its beginning, and to look at the newest only.
     #[arg(long)]
     pub checkpoint: bool,
-    /// Partitions at a time. Left out: as many as the machine has cores.
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Only say what would be read.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// The report as JSON.
-    #[arg(long)]
-    pub json: bool,
+    /// How it is gone about.
+    #[command(flatten)]
+    pub work: WorkArgs,
 }
 
 /// The topics that take part, inputs first.
@@ -68,8 +65,8 @@ const TOPICS: [Topic; 4] = [Topic::Events, Topic::Timeline, Topic::Fanout, Topic
 pub fn run(args: &VerifyArgs) -> Outcome {
     let source = args.source.open()?;
     let log = &*source.log;
-    if args.dry_run {
-        return plan(&source, args.json);
+    if args.work.dry_run {
+        return plan(&source, args.work.json);
     }
     let checkpoints = args.checkpoint.then(|| Checkpoints::open(&source)).transpose()?;
     let from_checkpoint = |shard| checkpoints.as_ref().map_or(Ok(SavedState::default()), |known| known.oldest(shard));
@@ -83,14 +80,17 @@ pub fn run(args: &VerifyArgs) -> Outcome {
         checkpoints: args.checkpoint.then_some(&from_checkpoint),
         is_complete: args.complete,
         kept_max: args.show,
-        threads: args.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from)),
+        threads: args.work.threads(),
+        put_by_bytes_max: VERIFY_PUT_BY_BYTES_MAX,
         progress: &|count| bar.0.inc(count),
     };
     let report = verify.run()?;
     let seconds = clock.monotonic().saturating_sub(began).as_secs_f64();
+    drop(bar);
+    let bar = progress::Shown(progress::counter("records held against the archive"));
     let archived = archive::verify(args, &source, &|count| bar.0.inc(count))?;
     drop(bar);
-    show(&source, &report, &archived, seconds, args.json)?;
+    show(&source, &report, &archived, seconds, args.work.json)?;
     let (found, events) = (report.difference_count(), events_of(&report));
     let rows: u64 = archived.tables.iter().map(TableReport::differences).sum();
     match (found, rows) {
@@ -129,7 +129,6 @@ struct Planned {
     end: u64,
 }
 
-#[allow(clippy::print_stdout, reason = "the program's output")]
 fn plan(source: &Source, as_json: bool) -> Outcome {
     let mut planned = Vec::new();
     for topic in TOPICS {
@@ -141,14 +140,14 @@ fn plan(source: &Source, as_json: bool) -> Outcome {
     let records: u64 = planned.iter().map(|range| range.end - range.start).sum();
     if as_json {
         let report = json!({"source": source.place, "records": records, "ranges": planned});
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
-        return Ok(());
+        return table::print(&table::pretty(&report)?);
     }
+    let mut columns = Columns::new(["TOPIC", "P", "FROM", "TO", "RECORDS"]);
     for Planned { topic, partition, start, end } in planned.iter().filter(|range| range.end > 0) {
-        println!("{topic:16} {partition:>3} {start:>12} {end:>12}");
+        let [partition, start, end, count] = [u64::from(*partition), *start, *end, end - start].map(|n| n.to_string());
+        columns.row([(*topic).to_owned(), partition, start, end, count]);
     }
-    println!("{records} records of {} would be read", source.place);
-    Ok(())
+    table::print(&format!("{columns}\n{records} records of {} would be read", source.place))
 }
 
 /// How many events were compared.
@@ -213,7 +212,6 @@ fn difference_json(difference: &Difference) -> Result<Value, Failure> {
     }))
 }
 
-#[allow(clippy::print_stdout, reason = "the program's output")]
 #[allow(clippy::cast_precision_loss, reason = "a rate, for people")]
 fn show(source: &Source, report: &Report, archived: &Archived, seconds: f64, as_json: bool) -> Outcome {
     let events = events_of(report);
@@ -230,26 +228,24 @@ fn show(source: &Source, report: &Report, archived: &Archived, seconds: f64, as_
             "first_differences": differences,
             "archive": archived,
         });
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
-        return Ok(());
+        return table::print(&table::pretty(&report)?);
     }
-    println!(
-        "{:16} {:16} {:>12} {:>10} {:>12} {:>10}  different",
-        "recorded", "from", "verified to", "behind", "agreeing", "repeats"
-    );
+    let head = ["RECORDED", "FROM", "VERIFIED TO", "BEHIND", "AGREEING", "REPEATS", "DIFFERENT"];
+    let mut columns = Columns::new(head);
     let is_shown = |stream: &&StreamReport| stream.source_end > 0 || stream.differences() > 0;
     for stream in report.streams.iter().filter(is_shown) {
         let recorded = format!("{} {}", stream.topic.name(), stream.partition);
         let StreamReport { verified_to, source_end, agreeing, repeats, .. } = stream;
         let behind = source_end.saturating_sub(*verified_to);
-        let different = stream.differences();
-        let from = source_name(stream);
-        println!("{recorded:16} {from:16} {verified_to:>12} {behind:>10} {agreeing:>12} {repeats:>10}  {different}");
+        let counts = [*verified_to, behind, *agreeing, *repeats, stream.differences()].map(|count| count.to_string());
+        let [verified_to, behind, agreeing, repeats, different] = counts;
+        columns.row([recorded, source_name(stream), verified_to, behind, agreeing, repeats, different]);
     }
+    let mut text = format!("{columns}\n");
     for difference in &differences {
-        println!("{difference}");
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{difference}");
     }
-    archive::show(archived)?;
-    println!("{events} events of {} in {seconds:.1} s ({rate:.0}/s)", source.place);
-    Ok(())
+    text += &archive::text(archived)?;
+    table::print(&format!("{text}{events} events of {} in {seconds:.1} s ({rate:.0}/s)", source.place))
 }

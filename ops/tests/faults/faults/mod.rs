@@ -229,6 +229,8 @@ pub(crate) const FAULTS: &[Fault] = &[
             thread::sleep(lasts);
             Ok(())
         },
+        // For good, as far as this load is concerned: the next round has three again.
+        after: |fleet| fleet.kafka(&["restart", "2"]),
         ..BASE
     },
     networks::DELAYED,

@@ -1,6 +1,10 @@
 -- The views that people ask, described in docs/ANALYTICS.md. Each fact shows once; every column says what it is.
+--
+-- These are made anew whenever this text changes: change it here, and there is nothing to migrate.
+--
 -- They are written so that a condition on a conversation, a recipient or a time reaches the tables' indexes: whoever
--- groups or numbers rows does it by those columns.
+-- groups or numbers rows does it by those columns. What an entry is (`kind`) never changes between message and
+-- membership, so FINAL may come after that condition (PREWHERE), and need not merge what is not asked for.
 
 CREATE OR REPLACE VIEW messages
 (
@@ -106,7 +110,7 @@ AS SELECT
     membership_member_ids AS member_ids,
     conversation_kind
 FROM timeline_entries FINAL
-WHERE kind = 'membership'
+PREWHERE kind = 'membership'
 COMMENT 'who was added to, removed from and left which conversation, was given which role, and what it was named';
 
 CREATE OR REPLACE VIEW membership_roles
@@ -147,7 +151,8 @@ FROM
                 membership_role) AS role
         FROM timeline_entries FINAL
         ARRAY JOIN if(membership_action = 'created', membership_member_ids, [assumeNotNull(membership_user_id)]) AS user_id
-        WHERE kind = 'membership' AND membership_action IN ('created', 'added', 'removed', 'left', 'role')
+        PREWHERE kind = 'membership'
+        WHERE membership_action IN ('created', 'added', 'removed', 'left', 'role')
     )
 )
 WHERE action NOT IN ('removed', 'left')
@@ -304,31 +309,6 @@ LEFT JOIN
 ) AS run ON session.edge_id = run.edge_id AND session.edge_run = run.edge_run
 COMMENT 'when which user was connected';
 
-CREATE OR REPLACE VIEW daily_active_users
-(
-    day Date COMMENT 'the day, in UTC',
-    active_users UInt64 COMMENT 'users who sent a message, moved a cursor or opened a session',
-    senders UInt64 COMMENT 'users who sent a message',
-    readers UInt64 COMMENT 'users whose cursors moved: something was delivered to them or seen by them',
-    connected_users UInt64 COMMENT 'users who opened a session'
-)
-AS SELECT
-    day,
-    uniqExact(user_id) AS active_users,
-    uniqExactIf(user_id, what = 'sent') AS senders,
-    uniqExactIf(user_id, what = 'read') AS readers,
-    uniqExactIf(user_id, what = 'opened') AS connected_users
-FROM
-(
-    SELECT toDate(sent_at) AS day, sender_id AS user_id, 'sent' AS what FROM timeline_entries WHERE kind != 'membership'
-    UNION ALL
-    SELECT toDate(moved_at) AS day, user_id, 'read' AS what FROM receipts
-    UNION ALL
-    SELECT toDate(at) AS day, user_id, 'opened' AS what FROM session_events WHERE kind = 'opened'
-)
-GROUP BY day
-COMMENT 'how many users did something on each day';
-
 CREATE OR REPLACE VIEW conversation_activity
 (
     conversation_id UUID COMMENT 'the conversation',
@@ -354,28 +334,165 @@ WHERE kind != 'membership'
 GROUP BY conversation_id, day
 COMMENT 'what was said in each conversation on each day';
 
+-- What needs every message's recipients, for a stretch of time: over all of history, fifty million messages take more memory
+-- than a query has. Called with their parameters: SELECT … FROM message_status_between(since = …, until = …).
+
+-- As message_status, of the messages that were sent in a stretch of time, as far as it was known at the moment `by`: it reads
+-- those, and of memberships and receipts only what belongs to their conversations. (Cursors only move forward, so the
+-- least that is not below a message is the first that passed it.)
+CREATE OR REPLACE VIEW message_status_known
+AS SELECT
+    entry.conversation_id AS conversation_id,
+    entry.seq AS seq,
+    entry.message_id AS message_id,
+    entry.sender_id AS sender_id,
+    entry.user_id AS recipient_id,
+    entry.sent_at AS sent_at,
+    if(delivery.passed_at IS NOT NULL AND delivery.passed_at <= ifNull(entry.left_at, delivery.passed_at), delivery.passed_at, NULL) AS delivered_at,
+    if(sight.passed_at IS NOT NULL AND sight.passed_at <= ifNull(entry.left_at, sight.passed_at), sight.passed_at, NULL) AS seen_at
+FROM
+(
+    SELECT sent.conversation_id AS conversation_id, sent.seq AS seq, sent.message_id AS message_id, sent.sender_id AS sender_id,
+        sent.sent_at AS sent_at, member.user_id AS user_id, member.left_at AS left_at
+    FROM
+    (
+        SELECT conversation_id, seq, message_id, sender_id, sent_at
+        FROM timeline_entries FINAL
+        PREWHERE kind != 'membership' AND sent_at >= {since:DateTime64(3, 'UTC')} AND sent_at < {until:DateTime64(3, 'UTC')}
+    ) AS sent
+    INNER JOIN
+    (
+        SELECT conversation_id, user_id, joined_seq, left_seq, left_at
+        FROM memberships
+        WHERE conversation_id IN
+        (
+            SELECT conversation_id FROM timeline_entries
+            WHERE kind != 'membership' AND sent_at >= {since:DateTime64(3, 'UTC')} AND sent_at < {until:DateTime64(3, 'UTC')}
+        )
+    ) AS member ON sent.conversation_id = member.conversation_id
+    WHERE member.user_id != sent.sender_id
+        AND sent.seq > member.joined_seq
+        AND sent.seq < ifNull(member.left_seq, 18446744073709551615)
+) AS entry
+ASOF LEFT JOIN
+(
+    SELECT conversation_id, user_id, delivered_seq, min(toNullable(moved_at)) AS passed_at
+    FROM receipts
+    WHERE moved_at >= {since:DateTime64(3, 'UTC')} AND moved_at < {by:DateTime64(3, 'UTC')} AND conversation_id IN
+    (
+        SELECT conversation_id FROM timeline_entries
+        WHERE kind != 'membership' AND sent_at >= {since:DateTime64(3, 'UTC')} AND sent_at < {until:DateTime64(3, 'UTC')}
+    )
+    GROUP BY conversation_id, user_id, delivered_seq
+) AS delivery ON entry.conversation_id = delivery.conversation_id AND entry.user_id = delivery.user_id AND entry.seq <= delivery.delivered_seq
+ASOF LEFT JOIN
+(
+    SELECT conversation_id, user_id, seen_seq, min(toNullable(moved_at)) AS passed_at
+    FROM receipts
+    WHERE moved_at >= {since:DateTime64(3, 'UTC')} AND moved_at < {by:DateTime64(3, 'UTC')} AND conversation_id IN
+    (
+        SELECT conversation_id FROM timeline_entries
+        WHERE kind != 'membership' AND sent_at >= {since:DateTime64(3, 'UTC')} AND sent_at < {until:DateTime64(3, 'UTC')}
+    )
+    GROUP BY conversation_id, user_id, seen_seq
+) AS sight ON entry.conversation_id = sight.conversation_id AND entry.user_id = sight.user_id AND entry.seq <= sight.seen_seq
+COMMENT 'message_status of the messages sent from one moment until another, as known at a third one';
+
+-- As message_status, of the messages that were sent in a stretch of time, with all that is known.
+CREATE OR REPLACE VIEW message_status_between
+AS SELECT *
+FROM message_status_known(since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')}, by = toDateTime64('2290-01-01 00:00:00', 3, 'UTC'))
+COMMENT 'message_status of the messages sent from one moment until another';
+
+-- The same for any stretch of time; hours that are over have it written down (see delivery_latency). What comes later than
+-- a day does not change percentiles that people look at, and would have every hour counted anew for ever.
+CREATE OR REPLACE VIEW delivery_latency_between
+AS SELECT
+    toStartOfHour(toDateTime(sent_at, 'UTC')) AS hour,
+    count() AS deliveries,
+    countIf(delivered_seconds IS NOT NULL) AS delivered,
+    countIf(seen_seconds IS NOT NULL) AS seen,
+    quantileTDigestOrNull(0.5)(delivered_seconds) AS delivered_seconds_p50,
+    quantileTDigestOrNull(0.95)(delivered_seconds) AS delivered_seconds_p95,
+    quantileTDigestOrNull(0.99)(delivered_seconds) AS delivered_seconds_p99,
+    quantileTDigestOrNull(0.5)(seen_seconds) AS seen_seconds_p50,
+    quantileTDigestOrNull(0.95)(seen_seconds) AS seen_seconds_p95
+FROM
+(
+    SELECT
+        sent_at,
+        if(delivered_at < sent_at + INTERVAL 1 DAY, dateDiff('millisecond', sent_at, delivered_at) / 1000, NULL) AS delivered_seconds,
+        if(seen_at < sent_at + INTERVAL 1 DAY, dateDiff('millisecond', sent_at, seen_at) / 1000, NULL) AS seen_seconds
+    FROM message_status_known(since = {since:DateTime64(3, 'UTC')}, until = {until:DateTime64(3, 'UTC')}, by = {until:DateTime64(3, 'UTC')} + INTERVAL 1 DAY)
+)
+GROUP BY hour
+COMMENT 'delivery_latency of the messages sent from one moment until another';
+
+CREATE OR REPLACE VIEW daily_active_users_between
+AS SELECT
+    day,
+    count() AS active_users,
+    countIf(bitTest(did, 0)) AS senders,
+    countIf(bitTest(did, 1)) AS readers,
+    countIf(bitTest(did, 2)) AS connected_users
+FROM
+(
+    SELECT day, user_id, groupBitOr(what) AS did
+    FROM
+    (
+        SELECT toDate(sent_at) AS day, sender_id AS user_id, 1::UInt8 AS what FROM timeline_entries
+        WHERE kind != 'membership' AND sent_at >= {since:DateTime64(3, 'UTC')} AND sent_at < {until:DateTime64(3, 'UTC')}
+        UNION ALL
+        SELECT toDate(moved_at) AS day, user_id, 2::UInt8 AS what FROM receipts
+        WHERE moved_at >= {since:DateTime64(3, 'UTC')} AND moved_at < {until:DateTime64(3, 'UTC')}
+        UNION ALL
+        SELECT toDate(at) AS day, user_id, 4::UInt8 AS what FROM session_events
+        WHERE kind = 'opened' AND at >= {since:DateTime64(3, 'UTC')} AND at < {until:DateTime64(3, 'UTC')}
+    )
+    GROUP BY day, user_id
+)
+GROUP BY day
+COMMENT 'daily_active_users of the days from one moment until another';
+
+-- Days and hours that are over are counted once (0006, dataflow/src/archive/summaries.rs); what comes after them is counted
+-- when it is asked for.
+
+CREATE OR REPLACE VIEW daily_active_users
+(
+    day Date COMMENT 'the day, in UTC',
+    active_users UInt64 COMMENT 'users who sent a message, moved a cursor or opened a session',
+    senders UInt64 COMMENT 'users who sent a message',
+    readers UInt64 COMMENT 'users whose cursors moved: something was delivered to them or seen by them',
+    connected_users UInt64 COMMENT 'users who opened a session'
+)
+AS SELECT day, active_users, senders, readers, connected_users
+FROM daily_summaries FINAL
+WHERE active_users > 0
+UNION ALL
+SELECT day, active_users, senders, readers, connected_users
+FROM daily_active_users_between(
+    since = (SELECT toDateTime64(max(day) + 1, 3, 'UTC') FROM daily_summaries),
+    until = toDateTime64('2290-01-01 00:00:00', 3, 'UTC'))
+COMMENT 'how many users did something on each day';
+
 CREATE OR REPLACE VIEW delivery_latency
 (
     hour DateTime('UTC') COMMENT 'the hour in which the messages were sent',
     deliveries UInt64 COMMENT 'messages times their recipients',
-    delivered UInt64 COMMENT 'how many of them were delivered',
-    seen UInt64 COMMENT 'how many of them were seen',
-    delivered_seconds_p50 Nullable(Float64) COMMENT 'half were delivered within so many seconds after they were sent',
+    delivered UInt64 COMMENT 'how many of them were delivered within a day',
+    seen UInt64 COMMENT 'how many of them were seen within a day',
+    delivered_seconds_p50 Nullable(Float64) COMMENT 'half of those were delivered within so many seconds after they were sent',
     delivered_seconds_p95 Nullable(Float64) COMMENT '95 % were',
     delivered_seconds_p99 Nullable(Float64) COMMENT '99 % were',
-    seen_seconds_p50 Nullable(Float64) COMMENT 'half were seen within so many seconds',
+    seen_seconds_p50 Nullable(Float64) COMMENT 'half of those were seen within so many seconds',
     seen_seconds_p95 Nullable(Float64) COMMENT '95 % were'
 )
-AS SELECT
-    toStartOfHour(toDateTime(sent_at, 'UTC')) AS hour,
-    count() AS deliveries,
-    countIf(delivered_at IS NOT NULL) AS delivered,
-    countIf(seen_at IS NOT NULL) AS seen,
-    quantileTDigestOrNull(0.5)(dateDiff('millisecond', sent_at, delivered_at) / 1000) AS delivered_seconds_p50,
-    quantileTDigestOrNull(0.95)(dateDiff('millisecond', sent_at, delivered_at) / 1000) AS delivered_seconds_p95,
-    quantileTDigestOrNull(0.99)(dateDiff('millisecond', sent_at, delivered_at) / 1000) AS delivered_seconds_p99,
-    quantileTDigestOrNull(0.5)(dateDiff('millisecond', sent_at, seen_at) / 1000) AS seen_seconds_p50,
-    quantileTDigestOrNull(0.95)(dateDiff('millisecond', sent_at, seen_at) / 1000) AS seen_seconds_p95
-FROM message_status
-GROUP BY hour
+AS SELECT hour, deliveries, delivered, seen, delivered_seconds_p50, delivered_seconds_p95, delivered_seconds_p99, seen_seconds_p50, seen_seconds_p95
+FROM hourly_summaries FINAL
+WHERE deliveries > 0
+UNION ALL
+SELECT hour, deliveries, delivered, seen, delivered_seconds_p50, delivered_seconds_p95, delivered_seconds_p99, seen_seconds_p50, seen_seconds_p95
+FROM delivery_latency_between(
+    since = (SELECT toDateTime64(max(hour) + INTERVAL 1 HOUR, 3, 'UTC') FROM hourly_summaries),
+    until = toDateTime64('2290-01-01 00:00:00', 3, 'UTC'))
 COMMENT 'how long messages take to be delivered and to be seen, by hour';
