@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use support::{append, read_from, record};
 use tidings_ingest::{
-    BulkLog, BulkPlan, EmbeddedConfig, EmbeddedLog, Log, LogError, PartitionCounts, Retention, StoredRecord,
+    Bulk, BulkLog, BulkPlan, EmbeddedConfig, EmbeddedLog, Log, LogError, PartitionCounts, Retention, StoredRecord,
 };
 use tidings_schemas::clock::{SystemClock, SystemEntropy};
 use tidings_schemas::topics::Topic;

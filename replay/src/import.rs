@@ -1,10 +1,8 @@
 //! A raw dump into an empty log.
 
 use std::io::Read;
-use std::path::Path;
 
-use tidings_ingest::{BulkLog, BulkPlan, LogError, StoredRecord};
-use tidings_schemas::clock::Clock;
+use tidings_ingest::{Bulk, BulkPlan, LogError, StoredRecord};
 use tidings_schemas::topics::Topic;
 
 use crate::raw::{Header, RawError, RawReader};
@@ -74,20 +72,16 @@ pub fn plan(header: &Header, new_id: u128) -> Result<BulkPlan, ImportError> {
     Ok(BulkPlan { log_id, partitions, starts, origin })
 }
 
-/// Makes the log in `directory`. `each` is told of every record.
+/// Makes the log, opened by the dump's [`plan`]; none: it was finished before. `each` is told of every record.
 ///
 /// # Errors
-/// The dump is damaged or a selection; the folder is not empty; the log cannot be written. It can be gone on with, then.
-pub fn into_folder<R: Read>(
+/// The dump is damaged or a selection; the log cannot be written. It can be gone on with, then.
+pub fn into_log<R: Read, B: Bulk>(
     mut dump: RawReader<R>,
-    directory: &Path,
-    plan: BulkPlan,
-    clock: &dyn Clock,
+    log: Option<B>,
     mut each: impl FnMut(&StoredRecord),
 ) -> Result<Imported, ImportError> {
-    let Some(mut log) = BulkLog::open(directory, plan, clock).map_err(ImportError::Log)? else {
-        return Ok(Imported { was_done: true, ..Imported::default() });
-    };
+    let Some(mut log) = log else { return Ok(Imported { was_done: true, ..Imported::default() }) };
     let mut imported = Imported { kept: log.kept(), ..Imported::default() };
     while let Some(block) = dump.next_block().map_err(ImportError::Raw)? {
         let (name, partition) = dump.header().partition(block.slot).unwrap_or_default();

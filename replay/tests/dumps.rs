@@ -9,10 +9,10 @@ use std::sync::{Arc, mpsc};
 use bytes::Bytes;
 use tempfile::TempDir;
 use tidings_ingest::{
-    EmbeddedConfig, EmbeddedLog, Log, LogError, LogReader, NewRecord, OffsetRange, OnAppended, ReadOnlyLog, Retention,
-    StoredRecord, Wake,
+    BulkLog, BulkPlan, EmbeddedConfig, EmbeddedLog, Log, LogError, LogReader, NewRecord, OffsetRange, OnAppended,
+    ReadOnlyLog, Retention, StoredRecord, Wake,
 };
-use tidings_replay::import::{self, ImportError};
+use tidings_replay::import::{self, ImportError, Imported};
 use tidings_replay::raw::{Header, RawError, RawReader, RawWriter};
 use tidings_replay::{Bound, Scan, Selection};
 use tidings_schemas::clock::{SystemClock, SystemEntropy};
@@ -97,11 +97,16 @@ fn a_dump_of_everything_becomes_the_same_log() {
     let directory = target.path().join("log");
     let reader = RawReader::new(&dump[..]).unwrap();
     let plan = import::plan(reader.header(), 7).unwrap();
-    let imported = import::into_folder(reader, &directory, plan, &SystemClock::new(), |_| {}).unwrap();
+    let imported = into_folder(reader, &directory, plan).unwrap();
     assert_eq!(imported.records, read(&dump).unwrap());
     let copy = open(target.path());
     assert_eq!(copy.log_id(), log.log_id());
     assert_eq!(everything(&copy), everything(&log));
+}
+
+fn into_folder(reader: RawReader<&[u8]>, directory: &Path, plan: BulkPlan) -> Result<Imported, ImportError> {
+    let log = BulkLog::open(directory, plan, &SystemClock::new()).map_err(ImportError::Log)?;
+    import::into_log(reader, log, |_| {})
 }
 
 /// Interrupted anywhere and run again, it is the same log.
@@ -115,12 +120,12 @@ fn an_interrupted_import_is_gone_on_with() {
     let plan = || import::plan(RawReader::new(&dump[..]).unwrap().header(), 7).unwrap();
     for cut in [dump.len() * 2 / 3, dump.len() * 4 / 5, dump.len() - 1] {
         let reader = RawReader::new(&dump[..cut]).unwrap();
-        let error = import::into_folder(reader, &directory, plan(), &SystemClock::new(), |_| {}).unwrap_err();
+        let error = into_folder(reader, &directory, plan()).unwrap_err();
         assert!(matches!(error, ImportError::Raw(RawError::Truncated { .. })), "{error}");
         assert!(ReadOnlyLog::open(&directory).is_err(), "it is no log yet");
     }
     let reader = RawReader::new(&dump[..]).unwrap();
-    import::into_folder(reader, &directory, plan(), &SystemClock::new(), |_| {}).unwrap();
+    into_folder(reader, &directory, plan()).unwrap();
     assert_eq!(everything(&open(target.path())), everything(&log));
 }
 
@@ -171,7 +176,7 @@ fn a_part_becomes_another_log_and_a_selection_none() {
     let target = tempfile::tempdir().unwrap();
     let directory = target.path().join("log");
     let plan = import::plan(reader.header(), 7).unwrap();
-    import::into_folder(reader, &directory, plan, &SystemClock::new(), |_| {}).unwrap();
+    into_folder(reader, &directory, plan).unwrap();
     let copy = open(target.path());
     assert_eq!(copy.log_id(), 7, "it is not the same log");
     let range = copy.range(Topic::Events, 1).unwrap();

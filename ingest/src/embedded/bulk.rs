@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tidings_schemas::clock::Clock;
 use tidings_schemas::limits;
 use tidings_schemas::topics::{Partitions, Topic};
@@ -23,9 +22,9 @@ use super::partition_file::{self, BLOCK_HEADER_BYTES, Contents, FILE_HEADER_BYTE
 use super::partition_writer::{PartitionWriter, Sizes};
 use super::records::encode_record;
 use super::state::PartitionFile;
+use crate::bulk::{Bulk, BulkPlan};
 use crate::error::LogError;
 use crate::log::StoredRecord;
-use crate::settings::PartitionCounts;
 
 /// The file that says what is being made; removed when it is done.
 pub(crate) const PLAN_FILE: &str = "import.json";
@@ -33,20 +32,7 @@ pub(crate) const PLAN_FILE: &str = "import.json";
 const RUN_BYTES: usize = 32 * 1024;
 const HINT: &str = "remove the folder and begin again";
 
-/// What is made. An interrupted attempt is gone on with only if all of it is the same.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BulkPlan {
-    /// The identity of the log that is made.
-    pub log_id: u128,
-    /// How many partitions it has.
-    pub partitions: PartitionCounts,
-    /// Partitions that do not begin with offset 0: topic name, partition, first offset.
-    pub starts: Vec<(String, u32, u64)>,
-    /// Where the records come from, for the caller to know it again.
-    pub origin: String,
-}
-
-/// A log being made. Dropped before [`BulkLog::finish`], it can be gone on with.
+/// A log being made in a folder. Dropped before it is finished, it can be gone on with.
 pub struct BulkLog {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
@@ -152,47 +138,6 @@ impl BulkLog {
         Ok(Some(log))
     }
 
-    /// The offset of the next record of a partition, as if none had been written before.
-    pub fn next_offset(&self, topic: Topic, partition: u32) -> Option<u64> {
-        self.slots.slot(topic, partition).map(|slot| self.next[slot as usize])
-    }
-
-    /// How many records of an interrupted attempt are there.
-    pub fn kept(&self) -> u64 {
-        self.durable.iter().zip(&self.next).map(|(durable, next)| durable.saturating_sub(*next)).sum()
-    }
-
-    /// Adds a partition's next record, with its time; returns its offset. The record's own offset is not looked at.
-    ///
-    /// # Errors
-    /// [`LogError::UnknownPartition`]; [`LogError::Mismatch`] for a record over its limit; [`LogError::Io`].
-    pub fn append(&mut self, topic: Topic, partition: u32, record: &StoredRecord) -> Result<u64, LogError> {
-        let slot = self.slots.slot(topic, partition).ok_or(LogError::UnknownPartition { topic, partition })?;
-        let index = slot as usize;
-        let bytes = record.key.len() + record.value.len();
-        if bytes > limits::RECORD_BYTES_MAX {
-            return Err(LogError::Mismatch {
-                place: self.directory.display().to_string(),
-                what: format!("a record of {} has {bytes} bytes", topic.name()),
-                hint: "no log of this program can hold it",
-            });
-        }
-        let offset = self.next[index];
-        self.next[index] += 1;
-        if offset < self.durable[index] {
-            return Ok(offset);
-        }
-        let run = &self.runs[index];
-        if run.count > 0 && (run.timestamp_ms != record.timestamp_ms || run.bytes.len() >= RUN_BYTES) {
-            self.hand_on(slot)?;
-        }
-        let run = &mut self.runs[index];
-        run.timestamp_ms = record.timestamp_ms;
-        run.count += 1;
-        encode_record(&mut run.bytes, &record.key, &record.value);
-        Ok(offset)
-    }
-
     fn hand_on(&mut self, slot: Slot) -> Result<(), LogError> {
         let index = slot as usize;
         let Run { timestamp_ms, count, bytes } = &mut self.runs[index];
@@ -216,33 +161,6 @@ impl BulkLog {
         *count = 0;
         bytes.clear();
         Ok(())
-    }
-
-    /// Makes it a log.
-    ///
-    /// # Errors
-    /// [`LogError::Io`]. It can be gone on with, then.
-    pub fn finish(mut self) -> Result<(), LogError> {
-        for slot in 0..self.slots.count() {
-            self.hand_on(Slot::try_from(slot).unwrap_or(Slot::MAX))?;
-            if let Some(writer) = self.writers[slot].take() {
-                writer.finish()?;
-            }
-        }
-        let partitions = self.directory.join(partition_file::DIRECTORY);
-        self.disk.sync_directory(&partitions).at("sync", &partitions)?;
-        // The salt keeps two uses of one file apart; this file is new.
-        let header = SegmentHeader {
-            log_id: self.plan.log_id,
-            segment: 0,
-            salt: 0,
-            first_commit: 0,
-            next_offsets: self.next.iter().zip(&self.durable).map(|(next, durable)| *next.max(durable)).collect(),
-        };
-        let path = self.directory.join(journal::DIRECTORY);
-        files::store_whole(&*self.disk, &path, &journal::file_name(0), &header.encode())?;
-        self.manifest.store(&*self.disk, &self.directory)?;
-        remove_plan(&*self.disk, &self.directory)
     }
 
     /// Takes over what an interrupted attempt has left of a partition. Closed files were synced whole; of the last, blocks
@@ -291,6 +209,66 @@ impl BulkLog {
                 Some(writer(&self.disk, directory.clone(), id, slot, self.now_ms, known.next_offset, last)?);
         }
         Ok(())
+    }
+}
+
+impl Bulk for BulkLog {
+    fn next_offset(&self, topic: Topic, partition: u32) -> Option<u64> {
+        self.slots.slot(topic, partition).map(|slot| self.next[slot as usize])
+    }
+
+    fn kept(&self) -> u64 {
+        self.durable.iter().zip(&self.next).map(|(durable, next)| durable.saturating_sub(*next)).sum()
+    }
+
+    fn append(&mut self, topic: Topic, partition: u32, record: &StoredRecord) -> Result<u64, LogError> {
+        let slot = self.slots.slot(topic, partition).ok_or(LogError::UnknownPartition { topic, partition })?;
+        let index = slot as usize;
+        let bytes = record.key.len() + record.value.len();
+        if bytes > limits::RECORD_BYTES_MAX {
+            return Err(LogError::Mismatch {
+                place: self.directory.display().to_string(),
+                what: format!("a record of {} has {bytes} bytes", topic.name()),
+                hint: "no log of this program can hold it",
+            });
+        }
+        let offset = self.next[index];
+        self.next[index] += 1;
+        if offset < self.durable[index] {
+            return Ok(offset);
+        }
+        let run = &self.runs[index];
+        if run.count > 0 && (run.timestamp_ms != record.timestamp_ms || run.bytes.len() >= RUN_BYTES) {
+            self.hand_on(slot)?;
+        }
+        let run = &mut self.runs[index];
+        run.timestamp_ms = record.timestamp_ms;
+        run.count += 1;
+        encode_record(&mut run.bytes, &record.key, &record.value);
+        Ok(offset)
+    }
+
+    fn finish(mut self) -> Result<(), LogError> {
+        for slot in 0..self.slots.count() {
+            self.hand_on(Slot::try_from(slot).unwrap_or(Slot::MAX))?;
+            if let Some(writer) = self.writers[slot].take() {
+                writer.finish()?;
+            }
+        }
+        let partitions = self.directory.join(partition_file::DIRECTORY);
+        self.disk.sync_directory(&partitions).at("sync", &partitions)?;
+        // The salt keeps two uses of one file apart; this file is new.
+        let header = SegmentHeader {
+            log_id: self.plan.log_id,
+            segment: 0,
+            salt: 0,
+            first_commit: 0,
+            next_offsets: self.next.iter().zip(&self.durable).map(|(next, durable)| *next.max(durable)).collect(),
+        };
+        let path = self.directory.join(journal::DIRECTORY);
+        files::store_whole(&*self.disk, &path, &journal::file_name(0), &header.encode())?;
+        self.manifest.store(&*self.disk, &self.directory)?;
+        remove_plan(&*self.disk, &self.directory)
     }
 }
 

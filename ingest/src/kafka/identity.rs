@@ -2,19 +2,13 @@
 //! one partition. Whoever comes first makes it; the order of that partition decides between two who come at once. So all
 //! processes agree, and topics that were deleted and made anew are another log.
 
-use std::time::Duration;
-
-use rdkafka::Message as _;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext as _};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
-use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::config::ClientConfig;
 use serde::{Deserialize, Serialize};
 use tidings_schemas::clock::{Clock, Entropy};
 
 use super::client::Context;
 use super::config::KafkaConfig;
+use super::first_record;
 use crate::error::LogError;
 use crate::settings::PartitionCounts;
 
@@ -35,8 +29,12 @@ pub(crate) struct Identity {
 impl Identity {
     /// One that nobody else has.
     pub(crate) fn new(clock: &dyn Clock, entropy: &dyn Entropy, partitions: PartitionCounts) -> Self {
-        let log_id = format!("{:032x}", entropy.next_u128());
-        Self { format: FORMAT, log_id, created_at_ms: clock.now_ms(), partitions }
+        Self::of(entropy.next_u128(), clock, partitions)
+    }
+
+    /// That of a log that is copied.
+    pub(crate) fn of(log_id: u128, clock: &dyn Clock, partitions: PartitionCounts) -> Self {
+        Self { format: FORMAT, log_id: format!("{log_id:032x}"), created_at_ms: clock.now_ms(), partitions }
     }
 
     pub(crate) fn log_id(&self) -> u128 {
@@ -86,42 +84,8 @@ pub(crate) fn agree(
         });
     }
     if end == 0 {
-        write(config, client, &topic, &candidate()?)?;
+        let value = serde_json::to_vec(&candidate()?).unwrap_or_default();
+        first_record::write(config, client, &topic, &value)?;
     }
-    read(config, client, context(), &topic)
-}
-
-fn write(config: &KafkaConfig, client: &ClientConfig, topic: &str, identity: &Identity) -> Result<(), LogError> {
-    let unavailable = |error: KafkaError| LogError::Unavailable { reason: format!("{topic}: {error}").into() };
-    let mut client = client.clone();
-    client.set("acks", "all").set("enable.idempotence", "true");
-    let producer: BaseProducer<DefaultProducerContext> =
-        BaseProducer::from_config_and_context(&client, DefaultProducerContext).map_err(unavailable)?;
-    let value = serde_json::to_vec(identity).unwrap_or_default();
-    let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(0).payload(&value);
-    producer.send(record).map_err(|(error, _)| unavailable(error))?;
-    producer.flush(config.request_timeout()).map_err(unavailable)
-}
-
-/// The first record of the topic: ours, or that of who was faster.
-fn read(config: &KafkaConfig, client: &ClientConfig, context: Context, topic: &str) -> Result<Identity, LogError> {
-    let unavailable = |reason: String| LogError::Unavailable { reason: reason.into() };
-    let mut client = client.clone();
-    client.set("group.id", format!("{}readers", config.topic_prefix));
-    client.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest").set("fetch.wait.max.ms", "100");
-    let failed = |error: KafkaError| unavailable(format!("{topic}: {error}"));
-    let consumer: BaseConsumer<Context> = BaseConsumer::from_config_and_context(&client, context).map_err(failed)?;
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Offset(0)).map_err(failed)?;
-    consumer.assign(&list).map_err(failed)?;
-    const PIECE: Duration = Duration::from_millis(100);
-    let pieces = config.request_timeout().as_millis().div_ceil(PIECE.as_millis());
-    for _ in 0..pieces {
-        match consumer.poll(PIECE) {
-            Some(Ok(message)) => return Identity::decode(message.payload().unwrap_or_default(), config),
-            Some(Err(error)) => tracing::debug!(%error, topic, "kafka: not read yet"),
-            None => {}
-        }
-    }
-    Err(unavailable(format!("{topic} has not given its first record in {:?}", config.request_timeout())))
+    Identity::decode(&first_record::read(config, client, context(), &topic)?, config)
 }

@@ -7,7 +7,10 @@
 //! - `appender`, `call`, `lane`, `desk`, `pacer`, `producer`: from a call to its answer.
 //! - `fetcher`, `reader`: from the brokers to a reader. `ranges`, `watermark`: what partitions hold.
 //! - `group`: which process does what.
+//! - `operator`: who is at work on it, and deleting it. [`bulk`]: a copy of another log. `copying`: its topics, which are no log until it is done. `sender`: its records on their
+//!   way. `filler`: partitions that begin beyond offset 0. `first_record`: what is agreed on.
 
+pub mod bulk;
 pub mod config;
 pub mod metrics;
 pub mod stats;
@@ -15,15 +18,20 @@ pub mod stats;
 mod appender;
 mod call;
 mod client;
+mod copying;
 mod desk;
 mod fetcher;
+mod filler;
+mod first_record;
 mod group;
 mod identity;
 mod lane;
+mod operator;
 mod pacer;
 mod producer;
 mod ranges;
 mod reader;
+mod sender;
 mod silence;
 mod slots;
 mod topics;
@@ -102,7 +110,9 @@ impl KafkaLog {
     }
 
     /// What every client is made with, the one that asks, and what they count.
-    fn clients(config: &KafkaConfig) -> Result<(ClientConfig, BaseConsumer<Context>, Arc<Counters>), LogError> {
+    pub(crate) fn clients(
+        config: &KafkaConfig,
+    ) -> Result<(ClientConfig, BaseConsumer<Context>, Arc<Counters>), LogError> {
         let client = config.client()?;
         let counters = Arc::new(Counters::default());
         let asking = ranges::client(client.clone(), Arc::clone(&counters))
@@ -110,11 +120,11 @@ impl KafkaLog {
         Ok((client, asking, counters))
     }
 
-    fn names(config: &KafkaConfig) -> Vec<Arc<str>> {
+    pub(crate) fn names(config: &KafkaConfig) -> Vec<Arc<str>> {
         Topic::ALL.iter().map(|topic| config.topic_name(*topic).into()).collect()
     }
 
-    fn start(
+    pub(crate) fn start(
         config: &KafkaConfig,
         identity: &Identity,
         (client, asking, counters): (ClientConfig, BaseConsumer<Context>, Arc<Counters>),

@@ -172,6 +172,7 @@ pub(crate) fn ask(
                 RDKafkaErrorCode::NotLeaderForPartition
                     | RDKafkaErrorCode::LeaderNotAvailable
                     | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownPartition
                     | RDKafkaErrorCode::ReplicaNotAvailable
                     | RDKafkaErrorCode::KafkaStorageError
                     | RDKafkaErrorCode::OffsetNotAvailable

@@ -28,23 +28,25 @@ use crate::settings::{PartitionCounts, Retention};
 /// Between two looks at whether topics are there.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 const REPLICAS_DEFAULT: usize = 3;
+/// With three copies or more, an acknowledged record is on two.
+pub(crate) const IN_SYNC: (&str, &str) = ("min.insync.replicas", "2");
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A topic as it should be.
-struct Wanted {
-    name: String,
-    partitions: u32,
-    settings: Vec<(&'static str, String)>,
+pub(crate) struct Wanted {
+    pub(crate) name: String,
+    pub(crate) partitions: u32,
+    pub(crate) settings: Vec<(&'static str, String)>,
 }
 
 /// Makes the log's topics.
 pub(crate) struct Topics<'a> {
-    config: &'a KafkaConfig,
-    client: &'a ClientConfig,
+    pub(crate) config: &'a KafkaConfig,
+    pub(crate) client: &'a ClientConfig,
     counters: &'a Arc<Counters>,
     /// Asks the brokers.
-    asking: &'a BaseConsumer<Context>,
-    admin: AdminClient<Context>,
+    pub(crate) asking: &'a BaseConsumer<Context>,
+    pub(crate) admin: AdminClient<Context>,
 }
 
 impl<'a> Topics<'a> {
@@ -62,44 +64,55 @@ impl<'a> Topics<'a> {
 
     /// Opens the log that is there, or makes it; its topics are there afterwards, each with a leader.
     pub(crate) fn open(&self, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<Identity, LogError> {
-        let meta = Wanted {
-            name: format!("{}{}", self.config.topic_prefix, identity::TOPIC),
-            partitions: 1,
-            settings: topic_settings(&Retention::default()),
-        };
         let metadata = self.metadata()?;
-        let replicas = self.replicas(&metadata);
-        self.make(&[meta], &metadata, replicas)?;
+        self.refuse_unfinished(&metadata)?;
         let asked = self.config.partitions;
-        let range = self.range_of_meta()?;
-        let identity = identity::agree(
-            self.config,
-            self.client,
-            || Context::new("identity", Arc::clone(self.counters)),
-            range,
-            || {
-                let partitions = asked.unwrap_or_default();
-                self.check(&partitions)?;
-                Ok(Identity::new(clock, entropy, partitions))
-            },
-        )?;
+        let identity = self.agree(&metadata, || {
+            let partitions = asked.unwrap_or_default();
+            self.check(&partitions)?;
+            Ok(Identity::new(clock, entropy, partitions))
+        })?;
         if let Some(asked) = asked.filter(|asked| *asked != identity.partitions) {
             let what = format!("it was made with {:?}, and {asked:?} are set", identity.partitions);
             return Err(self.refusal(what, "the numbers are fixed when a log is made: leave kafka.partitions out"));
         }
-        let partitions = Partitions::from(identity.partitions);
-        let retention = Retention::of_all(&self.config.retention);
-        let wanted: Vec<Wanted> = Topic::ALL
-            .into_iter()
-            .map(|topic| Wanted {
-                name: self.config.topic_name(topic),
-                partitions: partitions.of(topic),
-                settings: topic_settings(&retention[topic.index()]),
-            })
-            .collect();
-        self.make(&wanted, &metadata, replicas)?;
+        let wanted = self.wanted(identity.partitions);
+        self.make(&wanted, &metadata)?;
         self.check_settings(&wanted)?;
         Ok(identity)
+    }
+
+    /// The identity that is there, or else this one. Makes the topic for it.
+    pub(crate) fn agree(
+        &self,
+        metadata: &Metadata,
+        candidate: impl FnOnce() -> Result<Identity, LogError>,
+    ) -> Result<Identity, LogError> {
+        self.make(&[self.kept_for_good(identity::TOPIC)], metadata)?;
+        let range = self.range_of(identity::TOPIC)?;
+        identity::agree(self.config, self.client, || self.context("identity"), range, candidate)
+    }
+
+    /// A topic of one partition that keeps all it has.
+    pub(crate) fn kept_for_good(&self, name: &str) -> Wanted {
+        let name = format!("{}{name}", self.config.topic_prefix);
+        Wanted { name, partitions: 1, settings: topic_settings(&Retention::default()) }
+    }
+
+    /// The topics of a log with so many partitions.
+    pub(crate) fn wanted(&self, partitions: PartitionCounts) -> Vec<Wanted> {
+        let partitions = Partitions::from(partitions);
+        let retention = Retention::of_all(&self.config.retention);
+        let of = |topic: Topic| Wanted {
+            name: self.config.topic_name(topic),
+            partitions: partitions.of(topic),
+            settings: topic_settings(&retention[topic.index()]),
+        };
+        Topic::ALL.into_iter().map(of).collect()
+    }
+
+    pub(crate) fn context(&self, what: &'static str) -> Context {
+        Context::new(what, Arc::clone(self.counters))
     }
 
     /// The log that is there; makes nothing.
@@ -109,23 +122,22 @@ impl<'a> Topics<'a> {
             hint: "kafka.brokers and kafka.topic_prefix say which log; `tidings up` makes one",
         };
         let metadata = self.metadata()?;
+        self.refuse_unfinished(&metadata)?;
         let names = Topic::ALL.map(|topic| self.config.topic_name(topic));
         let meta = format!("{}{}", self.config.topic_prefix, identity::TOPIC);
-        let exists = |name: &String| metadata.topics().iter().any(|topic| topic.name() == name);
-        if !std::iter::once(&meta).chain(&names).all(exists) {
+        if !std::iter::once(&meta).chain(&names).all(|name| exists(&metadata, name)) {
             return Err(absent());
         }
-        let range = self.range_of_meta()?;
-        let context = || Context::new("identity", Arc::clone(self.counters));
+        let range = self.range_of(identity::TOPIC)?;
         // An empty topic names no log, and nothing is made here.
-        identity::agree(self.config, self.client, context, range, || Err(absent()))
+        identity::agree(self.config, self.client, || self.context("identity"), range, || Err(absent()))
     }
 
-    fn refusal(&self, what: String, hint: &'static str) -> LogError {
+    pub(crate) fn refusal(&self, what: String, hint: &'static str) -> LogError {
         LogError::Mismatch { place: self.config.place(), what, hint }
     }
 
-    fn check(&self, counts: &PartitionCounts) -> Result<(), LogError> {
+    pub(crate) fn check(&self, counts: &PartitionCounts) -> Result<(), LogError> {
         let partitions = Partitions::from(*counts);
         if Topic::ALL.iter().any(|topic| partitions.of(*topic) == 0) {
             return Err(self.refusal("a topic would have no partition".to_owned(), "set kafka.partitions above 0"));
@@ -138,7 +150,7 @@ impl<'a> Topics<'a> {
         Ok(())
     }
 
-    fn metadata(&self) -> Result<Metadata, LogError> {
+    pub(crate) fn metadata(&self) -> Result<Metadata, LogError> {
         let mut left = self.config.request_timeout();
         loop {
             let piece = left.min(Duration::from_secs(1));
@@ -156,7 +168,7 @@ impl<'a> Topics<'a> {
         }
     }
 
-    fn replicas(&self, metadata: &Metadata) -> i32 {
+    pub(crate) fn replicas(&self, metadata: &Metadata) -> i32 {
         match self.config.replication_factor {
             Some(replicas) => i32::from(replicas),
             None => i32::try_from(metadata.brokers().len().clamp(1, REPLICAS_DEFAULT)).unwrap_or(1),
@@ -164,27 +176,31 @@ impl<'a> Topics<'a> {
     }
 
     /// Makes those that are missing, and waits until all have their partitions and leaders.
-    fn make(&self, wanted: &[Wanted], metadata: &Metadata, replicas: i32) -> Result<(), LogError> {
-        let exists = |name: &str| metadata.topics().iter().any(|topic| topic.name() == name);
+    pub(crate) fn make(&self, wanted: &[Wanted], metadata: &Metadata) -> Result<(), LogError> {
+        let replicas = self.replicas(metadata);
         let missing: Vec<NewTopic<'_>> = wanted
             .iter()
-            .filter(|wanted| !exists(&wanted.name))
+            .filter(|wanted| !exists(metadata, &wanted.name))
             .map(|wanted| {
                 let partitions = i32::try_from(wanted.partitions).unwrap_or(i32::MAX);
                 let topic = NewTopic::new(&wanted.name, partitions, TopicReplication::Fixed(replicas));
                 let topic = wanted.settings.iter().fold(topic, |topic, (key, value)| topic.set(key, value));
-                if replicas >= 3 { topic.set("min.insync.replicas", "2") } else { topic }
+                if replicas >= 3 { topic.set(IN_SYNC.0, IN_SYNC.1) } else { topic }
             })
             .collect();
-        if !missing.is_empty() {
+        let mut left = self.config.request_timeout();
+        while !missing.is_empty() {
             let timeout = self.config.request_timeout();
             let options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
             let made = wait(self.admin.create_topics(&missing, &options));
+            let mut is_early = false;
             for result in made.map_err(|error| self.asking.context().unavailable(&error))? {
                 match result {
                     Ok(topic) => tracing::info!(topic, replicas, "topic made"),
-                    // By another process, in between.
+                    // By another process, in between; or at the look before.
                     Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                    // A broker that is too busy to be heard of in time does not count for a moment.
+                    Err((_, RDKafkaErrorCode::InvalidReplicationFactor)) if !left.is_zero() => is_early = true,
                     Err((topic, error)) => {
                         let what = format!("topic {topic} cannot be made ({error})");
                         let hint = "it needs the right to create topics, and as many brokers as \
@@ -193,6 +209,11 @@ impl<'a> Topics<'a> {
                     }
                 }
             }
+            if !is_early {
+                break;
+            }
+            left = left.saturating_sub(LOOK_INTERVAL);
+            while self.asking.poll(LOOK_INTERVAL).is_some() {}
         }
         wanted.iter().try_for_each(|wanted| self.wait_for(wanted))
     }
@@ -228,13 +249,14 @@ impl<'a> Topics<'a> {
         }
     }
 
-    fn range_of_meta(&self) -> Result<(i64, i64), LogError> {
-        let name = format!("{}{}", self.config.topic_prefix, identity::TOPIC);
+    /// What a topic of one partition holds.
+    pub(crate) fn range_of(&self, topic: &str) -> Result<(i64, i64), LogError> {
+        let name = format!("{}{topic}", self.config.topic_prefix);
         ranges::ask(self.asking, &name, 0, self.config.request_timeout())
     }
 
     /// Refuses settings of topics under which the log would not keep its promises.
-    fn check_settings(&self, wanted: &[Wanted]) -> Result<(), LogError> {
+    pub(crate) fn check_settings(&self, wanted: &[Wanted]) -> Result<(), LogError> {
         let asked: Vec<_> = wanted.iter().map(|wanted| ResourceSpecifier::Topic(&wanted.name)).collect();
         let options = AdminOptions::new().request_timeout(Some(self.config.request_timeout()));
         let described = match wait(self.admin.describe_configs(&asked, &options)) {
@@ -272,6 +294,10 @@ impl<'a> Topics<'a> {
     }
 }
 
+pub(crate) fn exists(metadata: &Metadata, name: &str) -> bool {
+    metadata.topics().iter().any(|topic| topic.name() == name)
+}
+
 /// What a topic is made with.
 fn topic_settings(retention: &Retention) -> Vec<(&'static str, String)> {
     let kept = |limit: Option<u64>| limit.map_or("-1".to_owned(), |limit| limit.to_string());
@@ -290,7 +316,7 @@ fn topic_settings(retention: &Retention) -> Vec<(&'static str, String)> {
 }
 
 /// Waits for an answer of the admin client, which has a thread and a time limit of its own.
-fn wait<T>(future: impl Future<Output = Result<T, KafkaError>>) -> Result<T, KafkaError> {
+pub(crate) fn wait<T>(future: impl Future<Output = Result<T, KafkaError>>) -> Result<T, KafkaError> {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

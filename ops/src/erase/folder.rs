@@ -1,35 +1,27 @@
-//! A data folder from which something is erased: the log, the views and the archive, one after the other. Each step can be
-//! repeated, so an attempt that was interrupted is simply made again.
+//! What something is erased from: the log, the views and the archive, one after the other, in a data folder or on the servers of
+//! a fleet. Each step can be repeated, so an attempt that was interrupted is simply made again.
 
-use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use anyhow::Context;
-use tidings_dataflow::{
-    archive::{
-        Archive as _, ArchiveSettings, EmbeddedArchive, erasure::ErasedTable,
-        libchdb::configuration::EngineConfiguration,
-    },
-    views::store::rewrite::{self as views, Rewrite},
-};
-use tidings_ingest::{Log, ReadOnlyLog, Rewritten, rewrite};
+use tidings_dataflow::archive::erasure::ErasedTable;
+use tidings_ingest::Log;
 use tidings_replay::{
     Scan,
     erasure::{Erasing, Needles, Rules, needles, rules},
 };
-use tidings_schemas::{
-    clock::{Clock, Entropy, SystemClock, SystemEntropy},
-    ids::UserId,
-    topics::Topic,
-};
+use tidings_schemas::{clock::SystemClock, ids::UserId, topics::Topic};
 use tokio::runtime::Runtime;
 
 use super::{
     announce::announce,
+    logs::Logs,
     report::{Place, Report},
     search::Search,
+    stores::{OpenArchive, Views},
 };
 use crate::{
-    config::Settings,
+    config::{LogKind, Settings, ViewsKind},
     replay::{
         exit::{Code, Failure, WithCode},
         progress,
@@ -37,12 +29,15 @@ use crate::{
     },
 };
 
-/// An open data folder: nobody else has it open.
+/// An open data folder, which nobody else has open, or the log and the stores of a fleet.
 pub(super) struct Folder {
-    pub(super) settings: Settings,
+    logs: Logs,
     log: Target,
-    archive: Option<EmbeddedArchive>,
+    views: Views,
+    archive: Option<OpenArchive>,
     runtime: Runtime,
+    /// Where files are that are searched.
+    data: Option<PathBuf>,
 }
 
 /// What there is to erase.
@@ -84,31 +79,33 @@ impl Folder {
     ///
     /// # Errors
     /// A program runs on it, or something in it cannot be opened.
-    pub(super) fn open(settings: Settings) -> Result<Self, Failure> {
-        let data = settings.node.data.clone();
+    pub(super) fn open(settings: &Settings, logs: Logs) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.code(Code::Target)?;
-        let log = Target::folder(&settings, &data)?;
-        let folder = data.join("archive");
-        let archive = if folder.join("engine").is_dir() {
-            let mut engine = EngineConfiguration::in_folder(&folder);
-            if let Some(library) = &settings.archive.library {
-                engine.library.clone_from(library);
-            }
-            let of = ArchiveSettings { retention_days: settings.archive.retention_days, ..ArchiveSettings::default() };
-            let archive = EmbeddedArchive::open(&engine, of)
-                .context("the archive cannot be opened, and it may hold what is to be erased")
-                .code(Code::Target)?;
-            runtime.block_on(archive.migrate()).code(Code::Target)?;
-            Some(archive)
-        } else {
-            None
+        let log = logs.write(settings)?;
+        let archive = OpenArchive::of(settings, &runtime)?;
+        let views = {
+            let _in_runtime = runtime.enter();
+            Views::of(settings, log.log.log_id())?
         };
-        Ok(Self { settings, log, archive, runtime })
+        let has_folder = settings.node.log == LogKind::Embedded
+            || settings.node.views == ViewsKind::Embedded
+            || matches!(archive, Some(OpenArchive::Embedded(_)));
+        let data = has_folder.then(|| settings.node.data.clone()).filter(|data| data.is_dir());
+        Ok(Self { logs, log, views, archive, runtime, data })
     }
 
-    pub(super) fn data(&self) -> PathBuf {
-        self.settings.node.data.clone()
+    /// Where it is, for people.
+    pub(super) fn place(&self) -> String {
+        self.logs.place()
+    }
+
+    /// Refuses while a fleet is at work on it.
+    ///
+    /// # Errors
+    /// It is, or the log cannot be read.
+    pub(super) fn check_stopped(&self) -> Result<(), Failure> {
+        self.logs.check_stopped(&*self.log.log)
     }
 
     /// Looks what there is.
@@ -120,7 +117,7 @@ impl Folder {
         let rules = rules(log, &users_of(named), || {})?;
         Ok(Before {
             topics: holding(log, &rules)?,
-            view_rows: in_views(&self.settings, log.log_id(), &rules, |_| false)?.0,
+            view_rows: self.views.count(&self.runtime, log.log_id(), &rules, |_| false)?.0,
             tables: self.tables(&rules)?,
             needles: needles(log, &rules)?,
             is_of_log_alone: false,
@@ -138,49 +135,47 @@ impl Folder {
     /// # Errors
     /// Something cannot be read or written. Run again, it goes on.
     pub(super) fn erase(self, named: &[Erasing], before: Before) -> Result<Report, Failure> {
-        let data = self.data();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let log_id = self.log.log.log_id();
+        let (place, log_id) = (self.place(), self.log.log.log_id());
         let known = rules(&*self.log.log, &users_of(named), || {})?;
-        let announced = announce(&self.log, named, &known, &*clock)?;
+        let announced = announce(&self.log, named, &known, &SystemClock::new())?;
         // With what was said just now.
         let rules = rules(&*self.log.log, &users_of(named), || {})?;
         let users: Vec<UserId> = rules.users.iter().copied().collect();
-        let Self { settings, log, archive, runtime } = self;
+        let Self { logs, log, views, archive, runtime, data } = self;
         // Its threads end before the rewriting takes the lock.
         drop(log);
         let total = before.topics.iter().map(|(_, records, _)| records).sum();
         let bar = progress::Shown(progress::bar("records", total));
-        let mut config = settings.log.clone();
-        config.directory = data.join("log");
-        let rewritten = rewrite(&config, &clock, &entropy, |topic, partition, record| {
-            bar.0.inc(1);
-            rules.replace(topic, partition, record)
-        });
-        let rewritten: Rewritten = rewritten.code(Code::Target)?;
+        let rewritten = logs.rewrite(&rules, || bar.0.inc(1))?;
         drop(bar);
         if let Some(archive) = &archive {
-            runtime.block_on(archive.erase_alone(&users)).code(Code::Target)?;
+            runtime.block_on(archive.erase(&users)).code(Code::Target)?;
         }
-        let folder = data.join("views");
-        views::rewrite(&folder, log_id, &settings.views, |table, value| rules.row(table, value)).code(Code::Target)?;
+        let mut still_held_in: Vec<String> = views.rewrite(&runtime, log_id, &rules)?.into_iter().collect();
 
         // From here on only to look.
-        let log = ReadOnlyLog::open(&config.directory)?;
-        let search = Search::new(&before.needles, &log, &rules)?;
+        let log = logs.rewritten()?;
+        let search = Search::new(&before.needles, &*log, &rules)?;
         let mut places = Vec::new();
-        for ((topic, records, held), (_, _, holds)) in before.topics.iter().zip(holding(&log, &rules)?) {
-            let found = search.in_topic(&log, *topic)?;
+        for ((topic, records, held), (_, _, holds)) in before.topics.iter().zip(holding(&*log, &rules)?) {
+            let found = search.in_topic(&*log, *topic)?;
             places.push(Place::new(format!("log {}", topic.name()), Some(*records), *held, holds, found));
         }
         drop(log);
-        let looked = Looking { settings, runtime, archive };
+        if let Some((old, _)) = logs.prefixes() {
+            still_held_in.insert(0, format!("topics {old}*"));
+        }
+        let prefixes = logs.prefixes().map(|(old, new)| (old.to_owned(), new.to_owned()));
+        let looked = Looking { views, runtime, archive };
         places.extend(looked.stores(&before, log_id, &rules, &search)?);
-        let (files, with_needles) =
-            search.in_files(&data).with_context(|| format!("cannot search {}", data.display())).code(Code::Target)?;
+        let (files, with_needles) = match &data {
+            Some(data) => {
+                search.in_files(data).with_context(|| format!("cannot search {}", data.display())).code(Code::Target)?
+            }
+            None => (0, Vec::new()),
+        };
         Ok(Report {
-            data: data.display().to_string(),
+            data: place,
             users: named.iter().map(|erasing| erasing.user.to_string()).collect(),
             is_dry_run: false,
             is_of_log_alone: false,
@@ -194,21 +189,23 @@ impl Folder {
             said_by_others: search.said_by_others as u64,
             files_searched: files,
             files_found: with_needles.iter().map(|path| path.display().to_string()).collect(),
+            still_held_in,
+            prefixes,
         })
     }
 }
 
 /// What is looked at after the erasure, besides the log.
 struct Looking {
-    settings: Settings,
+    views: Views,
     runtime: Runtime,
-    archive: Option<EmbeddedArchive>,
+    archive: Option<OpenArchive>,
 }
 
 impl Looking {
     fn stores(&self, before: &Before, log_id: u128, rules: &Rules, search: &Search) -> Result<Vec<Place>, Failure> {
         let mut places = Vec::new();
-        let (holds, found) = in_views(&self.settings, log_id, rules, |value| search.is_in(value))?;
+        let (holds, found) = self.views.count(&self.runtime, log_id, rules, |value| search.is_in(value))?;
         places.push(Place::new("views".to_owned(), None, before.view_rows, holds, found));
         let Some(archive) = &self.archive else { return Ok(places) };
         let users: Vec<UserId> = rules.users.iter().copied().collect();
@@ -220,23 +217,6 @@ impl Looking {
         places.push(Place::new("archive, all tables".to_owned(), None, before.archive_rows(), 0, found));
         Ok(places)
     }
-}
-
-/// Rows of the views that hold something to erase, and rows in which something is found.
-fn in_views(
-    settings: &Settings,
-    log_id: u128,
-    rules: &Rules,
-    is_found: impl Fn(&[u8]) -> bool,
-) -> Result<(u64, u64), Failure> {
-    let (mut holding, mut found) = (0, 0);
-    let look = |table, value: &bytes::Bytes| {
-        holding += u64::from(rules.row(table, value) != Rewrite::Keep);
-        found += u64::from(is_found(value));
-        ControlFlow::Continue(())
-    };
-    views::each_row(&settings.node.data.join("views"), log_id, &settings.views, look).code(Code::Target)?;
-    Ok((holding, found))
 }
 
 fn users_of(named: &[Erasing]) -> Vec<UserId> {

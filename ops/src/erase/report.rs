@@ -1,7 +1,5 @@
 //! What was found before and after, place by place.
 
-use std::path::Path;
-
 use serde::Serialize;
 use tidings_replay::erasure::Erasing;
 
@@ -52,11 +50,16 @@ pub(super) struct Report {
     pub(super) files_searched: u64,
     /// Files of the data folder in which one stands as it is on the disk.
     pub(super) files_found: Vec<String>,
+    /// What has all of it until somebody does something about it.
+    pub(super) still_held_in: Vec<String>,
+    /// Of the old topics, and of those that take their place.
+    #[serde(skip)]
+    pub(super) prefixes: Option<(String, String)>,
 }
 
 impl Report {
     /// What would be done.
-    pub(super) fn planned(data: &Path, named: &[Erasing], before: Before) -> Self {
+    pub(super) fn planned(place: String, named: &[Erasing], before: Before) -> Self {
         let topics = before.topics.iter();
         let mut places: Vec<Place> = topics
             .map(|(topic, records, held)| Place::new(format!("log {}", topic.name()), Some(*records), *held, *held, 0))
@@ -67,7 +70,7 @@ impl Report {
         let tables = before.tables.iter();
         places.extend(tables.map(|of| Place::new(format!("archive {}", of.table), None, of.rows, of.rows, 0)));
         Self {
-            data: data.display().to_string(),
+            data: place,
             users: named.iter().map(|erasing| erasing.user.to_string()).collect(),
             is_dry_run: true,
             is_of_log_alone: before.is_of_log_alone,
@@ -81,6 +84,8 @@ impl Report {
             said_by_others: 0,
             files_searched: 0,
             files_found: Vec::new(),
+            still_held_in: Vec::new(),
+            prefixes: None,
         }
     }
 
@@ -106,7 +111,10 @@ impl Report {
                 "  {accounts_ended} accounts ended, {messages_deleted} messages deleted, {groups_left} groups left"
             );
             let (records, files) = (self.log_records_rewritten, self.log_files_rewritten);
-            println!("  {records} records of the log rewritten, in {files} files");
+            match &self.prefixes {
+                None => println!("  {records} records of the log rewritten, in {files} files"),
+                Some((_, new)) => println!("  {records} records of the log rewritten, on their way into {new}*"),
+            }
         }
         println!("{:28} {:>12} {:>12} {:>12} {:>12}", "PLACE", "RECORDS", "HELD BEFORE", "HOLD NOW", "FOUND NOW");
         for place in &self.places {
@@ -135,6 +143,13 @@ impl Report {
             println!("found in {file}");
         }
         println!("{}", if self.is_clean() { "nothing is left" } else { "something is left" });
+        for place in &self.still_held_in {
+            println!("still has all of it: {place}");
+        }
+        if let Some((old, new)) = &self.prefixes {
+            println!("next: set kafka.topic_prefix to {new:?} in all roles and start the fleet; if all is well, run");
+            println!("      tidings erase --drop-prefix {old}");
+        }
         println!("dumps, backups and other systems' copies are outside of this: erase from them, too");
         Ok(())
     }

@@ -4,24 +4,21 @@ use std::{
     fs::File,
     io::{self, BufReader, Read},
     path::PathBuf,
+    sync::Arc,
 };
 
 use serde::Serialize;
-use tidings_ingest::{BulkLog, NewRecord, StoredRecord, WaitingReader};
+use tidings_ingest::{BulkLog, KafkaBulkLog};
 use tidings_replay::{
     import::{self, ImportError, Imported},
     raw::{Header, RawError, RawReader},
 };
-use tidings_schemas::{
-    clock::{Entropy, SystemClock, SystemEntropy},
-    limits::SCAN_PATIENCE,
-    topics::Topic,
-};
+use tidings_schemas::clock::{Entropy, SystemClock, SystemEntropy};
 
 use super::{
     exit::{Code, Failure, Outcome, WithCode},
     progress,
-    target::{Target, TargetArgs},
+    target::TargetArgs,
 };
 use crate::config::{Settings, SettingsArgs};
 
@@ -34,9 +31,6 @@ pub struct ImportArgs {
     /// Where to.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Let the records have the times of the import. Kafka gives no others.
-    #[arg(long)]
-    pub new_times: bool,
     /// Only read the dump, check it, and say what is in it.
     #[arg(long)]
     pub dry_run: bool,
@@ -78,43 +72,32 @@ pub fn run(args: &ImportArgs) -> Outcome {
     };
     let dump = RawReader::new(BufReader::with_capacity(1024 * 1024, input)).map_err(ImportError::Raw)?;
     let header = dump.header().clone();
-    let total = header.ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
+    let records: u64 = header.ranges.iter().map(|range| range.end.saturating_sub(range.start)).sum();
     if args.dry_run {
         let imported = check(dump)?;
         return show(&header, imported, None, args);
     }
-    let mut plan = import::plan(&header, SystemEntropy.next_u128())?;
-    let bar = progress::Shown(progress::bar("records", total));
+    let plan = import::plan(&header, SystemEntropy.next_u128())?;
     let (imported, log_id) = if let Some(data) = &args.target.data {
         let directory = data.join("log");
-        // An attempt that was interrupted has given the log its identity.
-        if let Some(before) = BulkLog::unfinished(&directory).code(Code::Target)?
-            && before.origin == plan.origin
-        {
-            plan.log_id = before.log_id;
-        }
+        let plan = plan.taking_over(BulkLog::unfinished(&directory).code(Code::Target)?);
         let log_id = plan.log_id;
-        (import::into_folder(dump, &directory, plan, &SystemClock::new(), |_| bar.0.inc(1))?, log_id)
+        let bar = progress::Shown(progress::bar("records", records));
+        let log = BulkLog::open(&directory, plan, &SystemClock::new()).code(Code::Target)?;
+        (import::into_log(dump, log, |_| bar.0.inc(1))?, log_id)
     } else {
-        if !args.new_times {
-            let what = "Kafka gives records the times at which they are imported, and what is derived from them differs then \
-                        (say --new-times if that is as it should be)";
-            return Err(Failure::new(Code::Usage, what));
-        }
-        if let Some(range) = header.ranges.iter().find(|range| range.start > 0) {
-            let what = format!(
-                "{} partition {} of the dump begins with offset {}, and Kafka begins with 0 (hint: `replay into` republishes)",
-                range.topic, range.partition, range.start
-            );
-            return Err(Failure::new(Code::Usage, what));
-        }
         let settings = SettingsArgs { config: args.target.config.clone(), set: args.target.set.clone(), check: false };
         let mut settings = Settings::read(&settings).code(Code::Usage)?;
         settings.kafka.brokers = args.target.brokers.clone().unwrap_or(settings.kafka.brokers);
-        let target = Target::kafka(&settings, Some(plan.partitions))?;
-        (into_log(dump, &target, |count| bar.0.inc(count))?, target.log.log_id())
+        let plan = plan.taking_over(KafkaBulkLog::unfinished(&settings.kafka).code(Code::Target)?);
+        let log_id = plan.log_id;
+        // What was before the dump is filled up, too.
+        let filled: u64 = plan.starts.iter().map(|(_, _, start)| *start).sum();
+        let bar = progress::Shown(progress::bar("records", records + filled));
+        let clock = Arc::new(SystemClock::new());
+        let log = KafkaBulkLog::open(&settings.kafka, plan, clock, |count| bar.0.inc(count)).code(Code::Target)?;
+        (import::into_log(dump, log, |_| bar.0.inc(1))?, log_id)
     };
-    drop(bar);
     show(&header, imported, Some(log_id), args)
 }
 
@@ -124,64 +107,6 @@ fn check(mut dump: RawReader<impl Read>) -> Result<Imported, ImportError> {
         imported.records += block.records.len() as u64;
     }
     Ok(imported)
-}
-
-/// Appends what the log does not have yet. Each record must come to stand where it stood.
-fn into_log(mut dump: RawReader<impl Read>, target: &Target, mut each: impl FnMut(u64)) -> Result<Imported, Failure> {
-    let header = dump.header().clone();
-    for topic in Topic::ALL {
-        for partition in 0..target.log.partitions(topic) {
-            let end = target.log.range(topic, partition).code(Code::Target)?.end;
-            if end > header.range(topic, partition).map_or(0, |range| range.end) {
-                let what = format!("{} partition {partition} of {} is not empty", topic.name(), target.place);
-                return Err(Failure::new(
-                    Code::Target,
-                    what + " (import into a new log, or under another kafka.topic_prefix)",
-                ));
-            }
-        }
-    }
-    let mut imported = Imported::default();
-    while let Some(block) = dump.next_block().map_err(ImportError::Raw)? {
-        let (name, partition) = header.partition(block.slot).unwrap_or_default();
-        let topic = Topic::from_name(name).ok_or(ImportError::Partitions)?;
-        let end = target.log.range(topic, partition).code(Code::Target)?.end;
-        imported.records += block.records.len() as u64;
-        let (there, new): (Vec<&StoredRecord>, Vec<&StoredRecord>) =
-            block.records.iter().partition(|record| record.offset < end);
-        imported.kept += there.len() as u64;
-        if let Some(last) = there.last()
-            && last.offset + 1 == end
-        {
-            compare(target, topic, partition, last)?;
-        }
-        let records: Vec<NewRecord> = new
-            .iter()
-            .map(|record| NewRecord { topic, partition, key: record.key.clone(), value: record.value.clone() })
-            .collect();
-        if let Some(first) = new.first() {
-            let offsets = target.append(&records)?;
-            if offsets.first() != Some(&first.offset) {
-                let expected = offsets.first().copied().unwrap_or(end);
-                let topic = name.to_owned();
-                return Err(ImportError::Gap { topic, partition, expected, found: first.offset }.into());
-            }
-        }
-        each(block.records.len() as u64);
-    }
-    Ok(imported)
-}
-
-/// What an earlier attempt has written is what this one would have.
-fn compare(target: &Target, topic: Topic, partition: u32, expected: &StoredRecord) -> Outcome {
-    let reader = target.log.reader(topic, partition, expected.offset).code(Code::Target)?;
-    let mut found = Vec::new();
-    WaitingReader::new(reader).poll(1, &mut found, SCAN_PATIENCE).code(Code::Target)?;
-    if found.first().is_some_and(|found| (&found.key, &found.value) == (&expected.key, &expected.value)) {
-        return Ok(());
-    }
-    let what = format!("{} partition {partition} of {} holds something else", topic.name(), target.place);
-    Err(Failure::new(Code::Target, what + " (import into a new log, or under another kafka.topic_prefix)"))
 }
 
 #[allow(clippy::print_stdout, reason = "the program's output")]

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tidings_ingest::{BulkLog, BulkPlan, Log, NewRecord, PartitionCounts};
+use tidings_ingest::{Bulk as _, BulkLog, BulkPlan, Log, NewRecord, PartitionCounts};
 use tidings_replay::{
     Span, decode,
     history::{History, HistoryError, Outgoing},

@@ -103,6 +103,11 @@ impl Server {
         self.process.try_wait().unwrap()
     }
 
+    /// One more setting, from the next start on, over those before.
+    pub(crate) fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
+    }
+
     /// Starts it again on the same data and port.
     pub(crate) async fn restart(&mut self) {
         self.process = spawn(self.folder.path(), self.port, &self.settings);

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     path::Path,
     process::{Command, Stdio},
 };
@@ -31,6 +32,13 @@ async fn history(messages: u32) -> Server {
     server
 }
 
+/// All of a raw dump behind its header, which says when it was made.
+fn records_of(file: &Path) -> Vec<u8> {
+    let bytes = fs::read(file).unwrap();
+    let header = 20 + u32::from_le_bytes(bytes[12..16].try_into().unwrap());
+    bytes[usize::try_from(header).unwrap()..].to_vec()
+}
+
 /// Where on the tests' broker: nobody else's topics.
 fn place() -> (String, String) {
     let settings = broker::settings(broker::shared());
@@ -57,18 +65,14 @@ async fn a_log_on_kafka_is_dumped_and_verified() {
     replayed(folder, &["dump", "all", "--data", "data", "--output", "raw", "--file", "all.dump"]);
     let (brokers, prefix) = place();
     let kafka = ["--brokers", &brokers, "--set", &prefix];
-    let report = replayed(folder, &[&["import", "all.dump", "--new-times", "--json"], &kafka[..]].concat());
+    let report = replayed(folder, &[&["import", "all.dump", "--json"], &kafka[..]].concat());
     let report: Value = serde_json::from_str(&report).unwrap();
-    assert_eq!(report["is_whole"], true, "{report:#}");
-
-    // The same records at the same places, but for the time.
-    let dumped = |source: &[&str]| {
-        let arguments = ["dump", "events", "timeline", "fanout", "inbox", "directory", "--output", "jsonl"];
-        let mut dumped = lines(&replayed(folder, &[&arguments, source].concat()));
-        dumped.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("timestamp")));
-        dumped
-    };
-    assert_eq!(dumped(&kafka), dumped(&["--data", "data"]));
+    assert_eq!((&report["is_whole"], &report["log_id"]), (&true.into(), &report["header"]["log_id"]), "{report:#}");
+    replayed(folder, &[&["dump", "all", "--output", "raw", "--file", "again.dump"], &kafka[..]].concat());
+    let all = records_of(&folder.join("all.dump"));
+    assert!(all.len() > 1_000 && records_of(&folder.join("again.dump")) == all, "the same log, byte for byte");
+    let again = replay(folder, &[&["import", "all.dump"], &kafka[..]].concat());
+    assert!(again.code == 4 && again.err.contains("already"), "{again:?}");
     assert_eq!(sends(folder, &kafka).len(), 20);
     let last = replayed(folder, &[&["dump", "events", "--output", "jsonl", "--offset", "-1"], &kafka[..]].concat());
     assert!((1..=2).contains(&lines(&last).len()), "one of each partition that has some: {last}");
@@ -122,4 +126,63 @@ async fn history_is_played_into_kafka_at_a_rate_and_gone_on_with() {
     let again = replay(folder, &[&into[..], &["--json"]].concat());
     assert_eq!(again.code, 0, "{again:?}");
     assert_eq!(sends(folder, &kafka), found, "what was done is not done twice");
+}
+
+#[tokio::test]
+#[ignore = "needs Kafka: ./ops/test kafka"]
+async fn a_killed_import_is_no_log_and_is_gone_on_with_also_beyond_offset_0() {
+    let server = history(300).await;
+    let folder = server.folder();
+    replayed(folder, &["dump", "all", "--data", "data", "--output", "raw", "--file", "all.dump"]);
+    // What retention has left of it: partitions that begin somewhere.
+    let part = ["dump", "events", "timeline", "directory", "--data", "data", "--offset", "-100", "--output", "raw"];
+    replayed(folder, &[&part[..], &["--file", "part.dump"]].concat());
+    for (file, is_whole) in [("all.dump", true), ("part.dump", false)] {
+        let (brokers, prefix) = place();
+        let kafka = ["--brokers", &brokers, "--set", &prefix];
+        let bytes = fs::read(folder.join(file)).unwrap();
+        let mut killed = Command::new(env!("CARGO_BIN_EXE_tidings"))
+            .current_dir(folder)
+            .args(["replay", "import", "-"])
+            .args(kafka)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It waits for the rest.
+        let mut input = killed.stdin.take().unwrap();
+        input.write_all(&bytes[..bytes.len() / 2]).unwrap();
+        input.flush().unwrap();
+        let topics = prefix.split_once('=').unwrap().1.to_owned();
+        eventually("some is there", || async {
+            let folders = fs::read_dir(broker::shared().file("1/log")).ok()?.flatten();
+            let folders = folders.filter(|folder| folder.file_name().to_string_lossy().starts_with(&topics));
+            let files = folders.filter_map(|folder| Some(fs::read_dir(folder.path()).ok()?.flatten())).flatten();
+            let segments = files.filter(|file| file.path().extension().is_some_and(|end| end == "log"));
+            let written: u64 = segments.map(|file| file.metadata().map_or(0, |metadata| metadata.len())).sum();
+            (written > bytes.len() as u64 / 8).then_some(())
+        })
+        .await;
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        drop(input);
+        let ended = replay(folder, &[&["dump", "events"], &kafka[..]].concat());
+        assert!(ended.code == 3 && ended.err.contains("was not finished"), "{ended:?}");
+        let mut up = Command::new(env!("CARGO_BIN_EXE_tidings"));
+        let up = up.current_dir(folder).args(["up", "--data", "other", "--set", "node.log=kafka", "--set", &prefix]);
+        let up = up.args(["--set", &format!("kafka.brokers={brokers}"), "--set", "archive.enabled=false"]);
+        let up = up.args(["--set", "edge.listen=127.0.0.1:0"]).output().unwrap();
+        let said = String::from_utf8_lossy(&up.stderr);
+        assert!(!up.status.success() && said.contains("was not finished"), "{said}");
+
+        let report = replayed(folder, &[&["import", file, "--json"], &kafka[..]].concat());
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert!(report["kept"].as_u64().unwrap() > 0, "it went on: {report:#}");
+        assert_eq!(report["log_id"] == report["header"]["log_id"], is_whole, "{report:#}");
+        let topics: &[&str] = if is_whole { &["all"] } else { &["events", "timeline", "directory"] };
+        let again = format!("again.{file}");
+        let dump = [&["dump"], topics, &["--output", "raw", "--file", &again], &kafka[..]].concat();
+        replayed(folder, &dump);
+        assert!(records_of(&folder.join(&again)) == records_of(&folder.join(file)), "{file}: the same records");
+    }
 }

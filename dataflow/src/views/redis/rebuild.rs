@@ -3,7 +3,7 @@
 //! and go on from there, as after a restart of Redis.
 
 use async_trait::async_trait;
-use redis::Script;
+use redis::{Cmd, Script};
 use tidings_schemas::{
     ids::ConversationId,
     limits::VIEW_REDIS_DROP_KEYS,
@@ -117,6 +117,26 @@ impl RedisViews {
         }
         inner.writes.query::<u64>(&unlink(vec![inner.names.rebuild.clone().into_bytes()])).await?;
         Ok(())
+    }
+
+    /// Lets Redis write its files anew, in which rows stand that were replaced since: both kinds, where it keeps them. It goes on
+    /// in the background. `false`: this user may not, or Redis cannot now.
+    ///
+    /// # Errors
+    /// Redis does not answer.
+    pub async fn rewrite_files(&self) -> Result<bool, ViewError> {
+        let mut was_taken = true;
+        for words in [&["BGREWRITEAOF"][..], &["BGSAVE", "SCHEDULE"]] {
+            let mut command = Cmd::new();
+            words.iter().for_each(|word| _ = command.arg(word));
+            let mut connection = self.inner.writes.connection.clone();
+            let call = command.query_async::<String>(&mut connection);
+            let Ok(answer) = tokio::time::timeout(self.inner.writes.timeout, call).await else {
+                return Err(ViewError::Unavailable("Redis does not answer in time".to_owned()));
+            };
+            was_taken &= answer.is_ok();
+        }
+        Ok(was_taken)
     }
 
     /// Whether the views in this database are this log's, without making them so.
