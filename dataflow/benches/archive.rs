@@ -183,20 +183,43 @@ async fn follow(archive: Arc<EmbeddedArchive>, folder: &Path, end: u64) {
                 .collect()
         })
         .collect();
+    // Each append, and when it can be asked for in SQL: an insert was acknowledged then.
+    let handle = Arc::new(handle);
+    let (appended, mut asked_for) = tokio::sync::mpsc::unbounded_channel::<(u64, Instant)>();
+    let ages = tokio::spawn({
+        let handle = Arc::clone(&handle);
+        async move {
+            let mut ages = Vec::new();
+            while let Some((end, since)) = asked_for.recv().await {
+                while handle.position(Topic::Inbox, 0) < end {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                ages.push(since.elapsed());
+            }
+            ages
+        }
+    });
     let (cpu, started) = (cpu_seconds(), Instant::now());
     for (tick, records) in (0_u32..).zip(made) {
-        log.append(records).await.unwrap();
+        let since = Instant::now();
+        let offsets = log.append(records).await.unwrap();
+        appended.send((offsets.last().unwrap() + 1, since)).unwrap();
         let due = Duration::from_millis(100) * (tick + 1);
         tokio::time::sleep(due.saturating_sub(started.elapsed())).await;
     }
     let cores = (cpu_seconds() - cpu) / started.elapsed().as_secs_f64();
     let lag = handle.lag_records();
     handle.caught_up().await;
+    drop(appended);
+    let mut ages = ages.await.unwrap();
+    ages.sort();
     println!(
         "follow 40,000 updates/s     {:>10.1} % of a core (with the log's append), {lag} records behind at the end",
         cores * 100.0
     );
-    handle.shutdown().await;
+    let at = |percent: usize| ms(ages[(ages.len() - 1) * percent / 100]);
+    println!("append to SQL, meanwhile    {:>10.0} ms p50, {:.0} ms p99, {:.0} ms max", at(50), at(99), at(100));
+    Arc::into_inner(handle).unwrap().shutdown().await;
 }
 
 fn timeline(offset: u64) -> wire::TimelineRecord {

@@ -5,7 +5,10 @@
 //! - [`chat`]: the terminal client. [`load`] and [`check`]: load a server, and hold what the clients saw against the
 //!   contract. [`client`]: the public contract from a client's side, which these three share.
 //! - [`replay`]: the log read back. [`erase`]: users and deleted messages taken out of it.
-//! - [`plan`]: what a service of a given size takes. `simulate` (a feature): the whole from a seed, held against the same.
+//! - [`print`]: what they all say on standard output. [`plan`]: what a service of a given size takes. `simulate` (a feature): the whole from a seed, held against the same.
+
+#[macro_use]
+pub mod print;
 
 pub mod chat;
 pub mod check;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use tidings_ops::{chat, check, clickhouse, config, erase, load, node, plan, replay, sql};
+use tidings_ops::{chat, check, clickhouse, config, erase, load, node, plan, print, replay, sql};
 
 /// Tidings: a messaging backend in which everything is an event on a log.
 #[derive(Debug, Parser)]
@@ -70,8 +70,8 @@ fn main() -> ExitCode {
         }
         Command::Chat(args) => chat::run(args),
         Command::Load(args) => load::run(args),
-        Command::Check(args) => check::run(args),
-        // It has exit codes of its own.
+        // These have exit codes of their own.
+        Command::Check(args) => return replay::exit::code(check::run(args)),
         Command::Replay(args) => return replay::run(args),
         Command::Erase(args) => return erase::run(args),
         Command::Plan(args) => plan::run(args),
@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         Command::Config(_) => print_config(),
     };
     match result {
+        Ok(()) if print::has_failed() => ExitCode::FAILURE,
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
@@ -90,8 +91,7 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-#[allow(clippy::print_stdout, reason = "the program's output")]
 fn print_config() -> anyhow::Result<()> {
-    print!("{}", config::reference::text()?);
+    print::text(format_args!("{}", config::reference::text()?));
     Ok(())
 }

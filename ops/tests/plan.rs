@@ -1,6 +1,10 @@
 //! `tidings plan`: its figures hang together for any service, and docs/CAPACITY.md shows what it prints.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use proptest::prelude::*;
 use tidings_ops::plan::{
@@ -212,4 +216,20 @@ fn defaults_on_the_command_line_are_the_documented_ones() {
     let json = Command::new(env!("CARGO_BIN_EXE_tidings")).args(["plan", "--dau", "50e6", "--json"]).output().unwrap();
     let plans: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(plans[0]["inputs"], serde_json::to_value(Inputs::default()).unwrap());
+}
+
+#[test]
+fn who_has_seen_enough_may_close_the_output_and_a_full_disk_is_an_error() {
+    for of in ["config", "plan"] {
+        let tidings = || Command::new(env!("CARGO_BIN_EXE_tidings"));
+        let mut child = tidings().arg(of).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), ended.stderr.len()), (Some(0), 0), "{of}");
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = tidings().arg(of).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{of}");
+        assert!(said.starts_with("error: cannot write to standard output"), "{said}");
+    }
 }

@@ -11,11 +11,12 @@ mod report;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
-
 pub use judge::{Finding, Judge, Verdict};
 
-use crate::load::record;
+use crate::{
+    load::record,
+    replay::exit::{Code, Failure, Outcome, WithCode as _},
+};
 
 /// What to check, from the command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,13 +32,17 @@ pub struct CheckArgs {
     pub show: usize,
 }
 
-/// Checks, prints the verdict, and fails if anything is wrong.
-pub fn run(args: &CheckArgs) -> Result<()> {
+/// Checks, prints the verdict, and fails if anything is wrong. The exit code is 1 when something is, 3 when the record cannot
+/// be read.
+pub fn run(args: &CheckArgs) -> Outcome {
     let mut judge = Judge::default();
-    for observation in record::read(&args.record)? {
-        judge.observe(&observation?);
+    for observation in record::read(&args.record).code(Code::Source)? {
+        judge.observe(&observation.code(Code::Source)?);
     }
     let verdict = judge.verdict();
-    report::show(&verdict, args)?;
-    if verdict.findings.is_empty() { Ok(()) } else { bail!("{} things are wrong", verdict.findings.len()) }
+    report::show(&verdict, args).code(Code::Target)?;
+    match verdict.findings.len() {
+        0 => Ok(()),
+        wrong => Err(Failure::new(Code::Found, format!("{wrong} things are wrong"))),
+    }
 }

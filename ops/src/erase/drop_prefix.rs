@@ -10,7 +10,6 @@ use crate::{
 };
 
 /// Deletes them.
-#[allow(clippy::print_stdout, reason = "the program's output")]
 pub(super) fn run(settings: &Settings, prefix: &str, args: &EraseArgs) -> Outcome {
     let config = KafkaConfig { topic_prefix: prefix.to_owned(), ..settings.kafka.clone() };
     let refused = |what: String| Err(Failure::new(Code::Usage, what));
@@ -37,14 +36,14 @@ pub(super) fn run(settings: &Settings, prefix: &str, args: &EraseArgs) -> Outcom
     let deleted = if args.dry_run { topics } else { KafkaLog::delete(&config).code(Code::Target)? };
     if args.json {
         let report = serde_json::json!({ "is_dry_run": args.dry_run, "topics": deleted });
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
+        outln!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
         return Ok(());
     }
     for topic in &deleted {
-        println!("{} {topic}", if args.dry_run { "would be deleted:" } else { "deleted:" });
+        outln!("{} {topic}", if args.dry_run { "would be deleted:" } else { "deleted:" });
     }
     if !args.dry_run {
-        println!("brokers remove the files of deleted topics a minute later (file.delete.delay.ms)");
+        outln!("brokers remove the files of deleted topics a minute later (file.delete.delay.ms)");
     }
     Ok(())
 }

@@ -94,43 +94,40 @@ impl Report {
         self.files_found.is_empty() && self.places.iter().all(|place| place.held_after + place.found_after == 0)
     }
 
-    #[allow(clippy::print_stdout, reason = "the program's output")]
     pub(super) fn show(&self, as_json: bool) -> Outcome {
         if as_json {
             let mut report = serde_json::to_value(self).code(Code::Target)?;
             report["is_clean"] = (!self.is_dry_run && self.is_clean()).into();
-            println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
+            outln!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
             return Ok(());
         }
         let Announced { messages_deleted, groups_left, accounts_ended } = self.announced;
         if self.is_dry_run {
-            println!("would be erased from {}:", self.data);
+            outln!("would be erased from {}:", self.data);
         } else {
-            println!("erased from {}:", self.data);
-            println!(
-                "  {accounts_ended} accounts ended, {messages_deleted} messages deleted, {groups_left} groups left"
-            );
+            outln!("erased from {}:", self.data);
+            outln!("  {accounts_ended} accounts ended, {messages_deleted} messages deleted, {groups_left} groups left");
             let (records, files) = (self.log_records_rewritten, self.log_files_rewritten);
             match &self.prefixes {
-                None => println!("  {records} records of the log rewritten, in {files} files"),
-                Some((_, new)) => println!("  {records} records of the log rewritten, on their way into {new}*"),
+                None => outln!("  {records} records of the log rewritten, in {files} files"),
+                Some((_, new)) => outln!("  {records} records of the log rewritten, on their way into {new}*"),
             }
         }
-        println!("{:28} {:>12} {:>12} {:>12} {:>12}", "PLACE", "RECORDS", "HELD BEFORE", "HOLD NOW", "FOUND NOW");
+        outln!("{:28} {:>12} {:>12} {:>12} {:>12}", "PLACE", "RECORDS", "HELD BEFORE", "HOLD NOW", "FOUND NOW");
         for place in &self.places {
             let records = place.records.map_or_else(String::new, |records| records.to_string());
             let after = |count: u64| if self.is_dry_run { String::new() } else { count.to_string() };
             let (held, holds, found) = (place.held_before, after(place.held_after), after(place.found_after));
-            println!("{:28} {records:>12} {held:>12} {holds:>12} {found:>12}", place.place);
+            outln!("{:28} {records:>12} {held:>12} {holds:>12} {found:>12}", place.place);
         }
         if self.is_dry_run {
             if self.is_of_log_alone {
-                println!("views and archive were not counted: the program that runs on the folder has them open");
+                outln!("views and archive were not counted: the program that runs on the folder has them open");
             }
-            println!("nothing was changed");
+            outln!("nothing was changed");
             return Ok(());
         }
-        println!(
+        outln!(
             "searched for {} texts, names and hashes in every record, row and {} files ({} too short, {} beyond the \
              limit, {} that others wrote, too)",
             self.searched_for,
@@ -140,17 +137,17 @@ impl Report {
             self.said_by_others
         );
         for file in &self.files_found {
-            println!("found in {file}");
+            outln!("found in {file}");
         }
-        println!("{}", if self.is_clean() { "nothing is left" } else { "something is left" });
+        outln!("{}", if self.is_clean() { "nothing is left" } else { "something is left" });
         for place in &self.still_held_in {
-            println!("still has all of it: {place}");
+            outln!("still has all of it: {place}");
         }
         if let Some((old, new)) = &self.prefixes {
-            println!("next: set kafka.topic_prefix to {new:?} in all roles and start the fleet; if all is well, run");
-            println!("      tidings erase --drop-prefix {old}");
+            outln!("next: set kafka.topic_prefix to {new:?} in all roles and start the fleet; if all is well, run");
+            outln!("      tidings erase --drop-prefix {old}");
         }
-        println!("dumps, backups and other systems' copies are outside of this: erase from them, too");
+        outln!("dumps, backups and other systems' copies are outside of this: erase from them, too");
         Ok(())
     }
 }

@@ -25,7 +25,6 @@ struct Summary {
 }
 
 /// Sends `behind` messages to a user who is away, then measures the user's return, several times.
-#[allow(clippy::print_stdout, reason = "the program's output")]
 pub async fn run(args: &LoadArgs, behind: usize) -> Result<()> {
     let server = args.server()?;
     let api = Api::new(server.clone());
@@ -83,11 +82,12 @@ pub async fn run(args: &LoadArgs, behind: usize) -> Result<()> {
     let percentiles = latencies.percentiles();
     let summary = Summary { messages: behind, rounds: ROUNDS, p50_ms: percentiles.p50_ms, max_ms: percentiles.max_ms };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary).context("cannot encode the summary")?);
+        outln!("{}", serde_json::to_string_pretty(&summary).context("cannot encode the summary")?);
     } else {
-        println!(
+        outln!(
             "{behind} messages behind: all there {:.1} ms after dialling (median of {ROUNDS}; most {:.1} ms)",
-            summary.p50_ms, summary.max_ms
+            summary.p50_ms,
+            summary.max_ms
         );
     }
     Ok(())

@@ -29,7 +29,6 @@ struct Summary {
 }
 
 /// Opens `count` connections, each with its `hello`, and holds them.
-#[allow(clippy::print_stdout, reason = "the program's output")]
 pub async fn run(args: &LoadArgs, count: usize) -> Result<()> {
     let server = args.server()?;
     let run = format!("{:08x}", SystemEntropy.next_u64() >> 32);
@@ -71,14 +70,17 @@ pub async fn run(args: &LoadArgs, count: usize) -> Result<()> {
             .map(|(before, after)| after.saturating_sub(before) as f64 / sockets.len() as f64),
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&summary).context("cannot encode the summary")?);
+        outln!("{}", serde_json::to_string_pretty(&summary).context("cannot encode the summary")?);
     } else {
-        println!(
+        outln!(
             "{} connections, {:.0} connects/s, connect p50 {:.1} ms, p99 {:.1} ms",
-            summary.connections, summary.connects_per_second, summary.connect_p50_ms, summary.connect_p99_ms
+            summary.connections,
+            summary.connects_per_second,
+            summary.connect_p50_ms,
+            summary.connect_p99_ms
         );
         if let Some(bytes) = summary.server_bytes_per_connection {
-            println!("server memory for each: {:.2} KiB (growth of Pss)", bytes / 1024.0);
+            outln!("server memory for each: {:.2} KiB (growth of Pss)", bytes / 1024.0);
         }
     }
     drop((first, sockets));

@@ -78,24 +78,29 @@ impl Summary {
 }
 
 /// Prints it.
-#[allow(clippy::print_stdout, reason = "the program's output")]
 pub fn show(summary: &Summary, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(summary).context("cannot encode the summary")?);
+        outln!("{}", serde_json::to_string_pretty(summary).context("cannot encode the summary")?);
         return Ok(());
     }
-    println!("{} users, {:.0} messages/s asked for, {:.1} s\n", summary.users, summary.rate, summary.seconds);
-    println!("sent         {:>10}  {:>10.0}/s", summary.sends, summary.sends_per_second);
-    println!("acknowledged {:>10}  ({} refused, {} tried again)", summary.sent, summary.rejected, summary.retries);
-    println!("delivered    {:>10}  {:>10.0}/s", summary.deliveries, summary.deliveries_per_second);
-    println!("missing      {:>10}", summary.missing);
-    println!("receipts     {:>10}  ({} updates)", summary.receipts, summary.receipt_updates);
-    println!("reconnects   {:>10}", summary.reconnects);
-    summary.reconnect_reasons.iter().for_each(|(reason, count)| println!("{count:>23}  {reason}"));
-    println!();
-    println!(
+    outln!("{} users, {:.0} messages/s asked for, {:.1} s\n", summary.users, summary.rate, summary.seconds);
+    outln!("sent         {:>10}  {:>10.0}/s", summary.sends, summary.sends_per_second);
+    outln!("acknowledged {:>10}  ({} refused, {} tried again)", summary.sent, summary.rejected, summary.retries);
+    outln!("delivered    {:>10}  {:>10.0}/s", summary.deliveries, summary.deliveries_per_second);
+    outln!("missing      {:>10}", summary.missing);
+    outln!("receipts     {:>10}  ({} updates)", summary.receipts, summary.receipt_updates);
+    outln!("reconnects   {:>10}", summary.reconnects);
+    summary.reconnect_reasons.iter().for_each(|(reason, count)| outln!("{count:>23}  {reason}"));
+    outln!("");
+    outln!(
         "{:<34}{:>9}{:>9}{:>9}{:>9}{:>9}{:>11}",
-        "latency from the due time, ms", "p50", "p90", "p99", "p99.9", "max", "count"
+        "latency from the due time, ms",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max",
+        "count"
     );
     for (name, latencies) in [
         ("acknowledged to the sender", summary.acknowledged),
@@ -104,7 +109,7 @@ pub fn show(summary: &Summary, json: bool) -> Result<()> {
         ("group, to the last member", summary.group_last),
     ] {
         if latencies.count > 0 {
-            println!(
+            outln!(
                 "{name:<34}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>9.2}{:>11}",
                 latencies.p50_ms,
                 latencies.p90_ms,
@@ -116,9 +121,9 @@ pub fn show(summary: &Summary, json: bool) -> Result<()> {
         }
     }
     if !summary.hops.is_empty() {
-        println!("\n{:<34}{:>9}{:>9}{:>9}{:>11}", "latency of each hop, ms", "p50", "p99", "mean", "count");
+        outln!("\n{:<34}{:>9}{:>9}{:>9}{:>11}", "latency of each hop, ms", "p50", "p99", "mean", "count");
         for Hop { hop, count, p50_ms, p99_ms, mean_ms } in &summary.hops {
-            println!("{hop:<34}{p50_ms:>9.2}{p99_ms:>9.2}{mean_ms:>9.2}{count:>11}");
+            outln!("{hop:<34}{p50_ms:>9.2}{p99_ms:>9.2}{mean_ms:>9.2}{count:>11}");
         }
     }
     Ok(())

@@ -141,19 +141,18 @@ pub(crate) async fn stop_signal() -> Result<()> {
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "the program's output")]
 fn say_where_to_look(node: &assembly::Node) {
-    println!("Tidings is up.");
+    outln!("Tidings is up.");
     if let Some(url) = node.url() {
-        println!("  web client      {url}/   (open it in two browsers)");
-        println!("  API reference   {url}/docs");
+        outln!("  web client      {url}/   (open it in two browsers)");
+        outln!("  API reference   {url}/docs");
     }
     if let Some(sql) = node.sql_address() {
-        println!("  SQL             curl 'http://{sql}/?query=SELECT+count()+FROM+messages'");
+        outln!("  SQL             curl 'http://{sql}/?query=SELECT+count()+FROM+messages'");
     }
     if let Some(url) = node.probes_url() {
-        println!("  metrics         {url}/metrics");
+        outln!("  metrics         {url}/metrics");
     }
-    println!("  data            {}", node.data().display());
-    println!("Ctrl-C stops it; kill -9 does no harm.");
+    outln!("  data            {}", node.data().display());
+    outln!("Ctrl-C stops it; kill -9 does no harm.");
 }

@@ -18,6 +18,7 @@ use self::{
     inputs::{Inputs, Preset},
     model::Plan,
 };
+use crate::print;
 
 /// What to plan, from the command line.
 #[derive(Debug, Clone, clap::Args)]
@@ -73,13 +74,8 @@ pub fn run(args: &PlanArgs) -> Result<()> {
     } else {
         table::text(&plans)
     };
-    print(&text);
+    print::text(format_args!("{text}"));
     Ok(())
-}
-
-#[allow(clippy::print_stdout, reason = "the program's output")]
-fn print(text: &str) {
-    print!("{text}");
 }
 
 /// The plans that are asked for, each under its heading.

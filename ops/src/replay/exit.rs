@@ -88,6 +88,8 @@ impl From<SelectError> for Failure {
 /// Says why it failed, and gives the program's exit code.
 pub fn code(outcome: Outcome) -> ExitCode {
     match outcome {
+        // It was said already.
+        Ok(()) if crate::print::has_failed() => ExitCode::from(Code::Target as u8),
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, error }) => {
             say(&format!("error: {error:#}"));

@@ -109,25 +109,24 @@ fn check(mut dump: RawReader<impl Read>) -> Result<Imported, ImportError> {
     Ok(imported)
 }
 
-#[allow(clippy::print_stdout, reason = "the program's output")]
 fn show(header: &Header, imported: Imported, log_id: Option<u128>, args: &ImportArgs) -> Outcome {
     let log_id = log_id.map(|id| format!("{id:032x}"));
     let is_whole = header.is_whole();
     if args.json {
         let report = Report { header, is_whole, imported, log_id };
-        println!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
+        outln!("{}", serde_json::to_string_pretty(&report).code(Code::Target)?);
         return Ok(());
     }
     let what = if is_whole { "all" } else { "a part" };
-    println!("dump of {what} of log {}, {} ranges", header.log_id, header.ranges.len());
+    outln!("dump of {what} of log {}, {} ranges", header.log_id, header.ranges.len());
     for range in header.ranges.iter().filter(|range| range.end > range.start) {
-        println!("{:16} {:>3} {:>12} {:>12}", range.topic, range.partition, range.start, range.end);
+        outln!("{:16} {:>3} {:>12} {:>12}", range.topic, range.partition, range.start, range.end);
     }
     match log_id {
-        None => println!("{} records, all checksums right", imported.records),
-        Some(_) if imported.was_done => println!("it had been imported already"),
+        None => outln!("{} records, all checksums right", imported.records),
+        Some(_) if imported.was_done => outln!("it had been imported already"),
         Some(id) => {
-            println!("{} records are in log {id} ({} of them from an attempt before)", imported.records, imported.kept)
+            outln!("{} records are in log {id} ({} of them from an attempt before)", imported.records, imported.kept)
         }
     }
     Ok(())
