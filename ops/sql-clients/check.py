@@ -164,7 +164,9 @@ def command_line(address, folder, conversation):
         assert said.startswith("error: ") and all(word in said for word in words), said
     assert "--data" in tidings_sql("--url", "http://127.0.0.1:9", "SELECT 1", code=1)
     assert "archive.http_listen" in tidings_sql("--url", f"http://{door}", "SELECT 1", code=1)
-    assert f"--url http://{address}" in tidings_sql("--data", folder, "SELECT 1", code=1)
+    # The program that runs on the folder is asked.
+    counted = "SELECT count() > 0 AS found FROM messages"
+    assert tidings_sql("--data", folder, counted) == tidings_sql(*there, counted)
     # Ctrl-C.
     slow = "SELECT count() FROM numbers(600) WHERE NOT ignore(sleepEachRow(0.1)) SETTINGS max_block_size = 1"
     asking = subprocess.Popen([TIDINGS, "sql", *there, slow], stderr=subprocess.PIPE)

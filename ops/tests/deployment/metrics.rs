@@ -47,7 +47,7 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 fn scan(path: &str, known: &mut Known) {
     let text = read(path);
     let code = text.split("#[cfg(test)]").next().unwrap();
-    let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    let code = code.split_whitespace().collect::<Vec<_>>().join(" ").replace("( \"", "(\"");
     let prefix = code.split("sub_registry_with_prefix(").nth(1).and_then(quoted).map(|(prefix, _)| prefix);
     // What a variable was set to.
     let variable = |name: &str| {
@@ -85,15 +85,23 @@ fn scan(path: &str, known: &mut Known) {
             note(known, name, kind, help);
         }
     }
-    // Collectors: lists of names, and single descriptors.
-    for (list, kind) in [("let counters = [", "counter"), ("let gauges = [", "gauge")] {
+    // What a log counts (ingest/src/collector.rs): lists of names, refusals, a histogram; and single descriptors.
+    for (list, kind) in [("counters: vec![", "counter"), ("gauges: vec![", "gauge")] {
         for rest in code.split(list).skip(1) {
-            for entry in rest.split("];").next().unwrap().split("(\"").skip(1) {
+            for entry in rest.split("],").next().unwrap().split("(\"").skip(1) {
                 let (name, rest) = entry.split_once('"').unwrap();
                 let help = quoted(rest.trim_start_matches(',')).unwrap().0;
                 note(known, format!("tidings_ingest_{name}"), kind, help);
             }
         }
+    }
+    if code.contains("refused: vec![") {
+        note(known, "tidings_ingest_refused".to_owned(), "counter", "Append calls refused, by reason");
+    }
+    for rest in code.split("latency: Latency { name:").skip(1) {
+        let (name, rest) = quoted(rest).unwrap();
+        let help = quoted(rest.split("help:").nth(1).unwrap()).unwrap().0;
+        note(known, format!("tidings_ingest_{name}"), "histogram", help);
     }
     for rest in code.split("encode_descriptor(").skip(1) {
         let Some((name, rest)) = quoted(rest) else { continue };

@@ -67,7 +67,8 @@ fn every_store_has_its_users() {
     for setting in profile.lines().filter_map(|line| line.trim().strip_prefix('<')).filter(|line| line.contains("</")) {
         let (name, rest) = setting.split_once('>').unwrap();
         let value = rest.split('<').next().unwrap();
-        let value = if value == "throw" { "'throw'" } else { value };
+        let is_text = value.starts_with(|first: char| first.is_alphabetic());
+        let value = if is_text { &*format!("'{value}'") } else { value };
         assert!(of_sql.contains(&format!("{name} = {value}")), "{name} = {value}");
         if name.starts_with("max_") {
             let bound = format!("<{name}><min>1</min><max>");
