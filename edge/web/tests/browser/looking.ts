@@ -113,6 +113,7 @@ export const looking: Scenario[] = [
       await ben.page.locator(".message.is-active").waitFor();
       await keyboard.press("r");
       await ben.page.locator(".composer-focus .quote").waitFor();
+      await ben.page.locator("#message-input:focus").waitFor();
       await keyboard.press("Escape");
       await ben.page.locator(".composer-focus").waitFor({ state: "detached" });
       await keyboard.press("ArrowUp");
