@@ -20,14 +20,10 @@ macro_rules! outln {
 /// Text onto standard output. What cannot be written is told of once, and by [`has_failed`].
 pub fn text(text: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
-    match out.write_fmt(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            if !HAS_FAILED.swap(true, Ordering::Relaxed) {
-                // Nobody may be left to be told.
-                let _ = writeln!(io::stderr(), "error: cannot write to standard output: {error}");
-            }
-        }
-        _ => {}
+    let Err(error) = out.write_fmt(text).and_then(|()| out.flush()) else { return };
+    if error.kind() != io::ErrorKind::BrokenPipe && !HAS_FAILED.swap(true, Ordering::Relaxed) {
+        // Nobody may be left to be told.
+        let _ = writeln!(io::stderr(), "error: cannot write to standard output: {error}");
     }
 }
 
