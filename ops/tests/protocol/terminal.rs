@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::harness::{PATIENCE, Server};
+use super::harness::{PATIENCE, Server, eventually};
 
 /// The terminal of ann, in the chat with bob. Both have accounts.
 fn terminal(arguments: &[String]) -> Child {
@@ -56,7 +56,9 @@ async fn a_new_chat_begins_once() {
 #[tokio::test]
 async fn chat_and_load_go_over_tls() {
     let server = Server::start_secure().await;
-    assert!(server.said().contains(&format!("web client      {}/", server.url())), "{}", server.said());
+    let where_to_look = format!("web client      {}/", server.url());
+    // It is ready a moment before it says so.
+    eventually("it says where to look", || async { server.said().contains(&where_to_look).then_some(()) }).await;
     server.person("ann").await;
     let bob = server.person("bob").await;
     talk(&mut terminal(&server.arguments())).await;
