@@ -100,7 +100,7 @@ async fn history_is_played_into_kafka_at_a_rate_and_gone_on_with() {
         .current_dir(folder)
         .arg("replay")
         .args(into)
-        .args(["--rate", "0.5x"])
+        .args(["--rate", "0.05x"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
